@@ -1,0 +1,244 @@
+"""Feature schema: which fields describe a request, and how raw values become tensors.
+
+The schema is fitted once on training data, saved in the bundle, and used by training and serving
+alike: both call `encode_fields` and `pack_history`, so the two cannot drift apart.
+
+Legend: B requests, U user fields, C context columns, L history length, N candidates.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+OOV = 0
+"""Index of the out-of-vocabulary row of every field, and row of the unknown item."""
+
+HOUR = "hour"
+WEEKDAY = "weekday"
+DERIVED_CONTEXT = (HOUR, WEEKDAY)
+"""Context columns computed from the request's time; they follow the declared context fields."""
+
+US_PER_DAY = 86_400_000_000
+_US_PER_HOUR = 3_600_000_000
+
+Int64 = NDArray[np.int64]
+UInt64 = NDArray[np.uint64]
+
+
+class CategoricalField(BaseModel):
+    """A named field with a closed vocabulary.
+
+    Value `vocabulary[i]` has index `i + 1`; null and everything unseen has index `OOV`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    vocabulary: tuple[str, ...]
+
+    @property
+    def cardinality(self) -> int:
+        """Number of embedding rows, the out-of-vocabulary row included."""
+        return len(self.vocabulary) + 1
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {value: position for position, value in enumerate(self.vocabulary, start=1)}
+
+    def encode(self, value: str | None) -> int:
+        """Index of `value`, `OOV` for null and for values training never saw."""
+        return OOV if value is None else self._index.get(value, OOV)
+
+
+class FeatureSchema(BaseModel):
+    """Fields of users, request contexts and items, and how much history a request carries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user: tuple[CategoricalField, ...]
+    context: tuple[CategoricalField, ...]
+    item: tuple[CategoricalField, ...]
+    history_length: int = Field(ge=1, le=100_000)
+
+    @property
+    def context_cardinalities(self) -> tuple[int, ...]:
+        """Embedding rows of every context column, derived columns last."""
+        return (*(field.cardinality for field in self.context), 24, 7)
+
+
+class RequestTensors(NamedTuple):
+    """What every stage of a cascade receives about B requests, in this order."""
+
+    user_BU: Tensor
+    """int64 [B, U]: index of each user field."""
+    context_BC: Tensor
+    """int64 [B, C]: index of each context field, then hour (0 to 23) and weekday (Monday is 0)."""
+    history_rows_BL: Tensor
+    """int64 [B, L]: item rows the user interacted with, newest first, padded with `OOV`."""
+    history_age_days_BL: Tensor
+    """float32 [B, L]: days between that interaction and the request, 0 in the padding."""
+    history_len_B: Tensor
+    """int64 [B]: number of valid history entries."""
+    snapshot_B: Tensor
+    """int64 [B]: index of the item snapshot that was known at the request's time."""
+
+
+def encode_fields(
+    fields: Sequence[CategoricalField], values: Mapping[str, str | None]
+) -> list[int]:
+    """Indices of `values` in the order of `fields`; absent fields are `OOV`."""
+    return [field.encode(values.get(field.name)) for field in fields]
+
+
+def derived_context(ts_us: Int64) -> Int64:
+    """Hour of day and weekday of UTC timestamps.
+
+    Args:
+        ts_us: int64 [B], microseconds since the Unix epoch.
+
+    Returns:
+        int64 [B, 2]: hour 0 to 23, weekday 0 (Monday) to 6.
+    """
+    hours = ts_us // _US_PER_HOUR % 24
+    weekdays = (ts_us // US_PER_DAY + 3) % 7  # 1970-01-01 was a Thursday
+    return np.stack([hours, weekdays], axis=1)
+
+
+def pack_history(
+    rows: Int64, ts_us: Int64, starts: Int64, ends: Int64, request_ts_us: Int64, length: int
+) -> tuple[Int64, NDArray[np.float32], Int64]:
+    """Cut the newest `length` interactions before each request out of flat arrays.
+
+    Args:
+        rows: int64 [M], item rows of all users' interactions, each user's in time order.
+        ts_us: int64 [M], their times.
+        starts: int64 [B], first interaction of each request's user.
+        ends: int64 [B], one past the last interaction the request may see.
+        request_ts_us: int64 [B], time of each request.
+        length: L, history entries a request carries.
+
+    Returns:
+        rows [B, L] newest first and padded with `OOV`, age in days [B, L], valid entries [B].
+    """
+    lengths = np.minimum(ends - starts, length)
+    offsets = np.arange(length, dtype=np.int64)
+    valid = offsets[None, :] < lengths[:, None]
+    positions = np.where(valid, ends[:, None] - 1 - offsets[None, :], 0)
+    if len(rows) == 0:
+        empty = np.zeros((len(ends), length), dtype=np.int64)
+        return empty, empty.astype(np.float32), lengths
+    packed_rows = np.where(valid, rows[positions], OOV)
+    age_us = np.where(valid, request_ts_us[:, None] - ts_us[positions], 0)
+    return packed_rows, (age_us / US_PER_DAY).astype(np.float32), lengths
+
+
+def item_key(item_id: str) -> int:
+    """64-bit key under which an item stands in stored histories, whatever the bundle."""
+    return xxhash.xxh3_64_intdigest(item_id.encode())
+
+
+def item_keys(item_ids: Iterable[str]) -> UInt64:
+    """Keys of many items, uint64 [len(item_ids)]."""
+    return np.fromiter((item_key(item_id) for item_id in item_ids), dtype=np.uint64)
+
+
+class ItemIndex:
+    """Item ids of one bundle: row 0 is the unknown item, row r is `item_ids[r - 1]`."""
+
+    def __init__(self, item_ids: Sequence[str]) -> None:
+        """Index `item_ids`.
+
+        Raises:
+            ValueError: an id occurs twice.
+        """
+        self.item_ids = tuple(item_ids)
+        self._row = {item_id: row for row, item_id in enumerate(self.item_ids, start=1)}
+        if len(self._row) != len(self.item_ids):
+            repeated = next(i for n, i in enumerate(self.item_ids) if i in self.item_ids[:n])
+            raise ValueError(f"item id {repeated!r} occurs twice; ids must be unique")
+        keys = item_keys(self.item_ids)
+        order = np.argsort(keys)
+        self._sorted_keys = keys[order]
+        self._sorted_rows = order.astype(np.int64) + 1
+
+    def __len__(self) -> int:
+        """Number of rows, the unknown item included."""
+        return len(self.item_ids) + 1
+
+    def row(self, item_id: str) -> int:
+        """Row of an item, `OOV` where this bundle does not know it."""
+        return self._row.get(item_id, OOV)
+
+    def item_id(self, row: int) -> str:
+        """Id of the item at `row`, which is at least 1."""
+        return self.item_ids[row - 1]
+
+    def rows_of_keys(self, keys: UInt64) -> Int64:
+        """Rows of history keys, `OOV` where this bundle does not know the item."""
+        if len(self._sorted_keys) == 0:
+            return np.zeros(len(keys), dtype=np.int64)
+        positions = np.minimum(np.searchsorted(self._sorted_keys, keys), len(self._sorted_keys) - 1)
+        found = self._sorted_keys[positions] == keys
+        return np.where(found, self._sorted_rows[positions], OOV)
+
+
+def encode_request(
+    schema: FeatureSchema,
+    items: ItemIndex,
+    *,
+    user: Mapping[str, str | None],
+    context: Mapping[str, str | None],
+    history_keys: UInt64,
+    history_ts_us: Int64,
+    ts_us: int,
+) -> RequestTensors:
+    """Tensors of one request (B = 1), as serving makes them.
+
+    Interactions at or after `ts_us` are left out. The snapshot is the first one: a served bundle
+    carries only the newest.
+
+    Args:
+        schema: fields the bundle was trained with.
+        items: item rows of the bundle.
+        user: user field values by name.
+        context: context field values by name.
+        history_keys: uint64 [M], keys of the user's interactions in any order.
+        history_ts_us: int64 [M], their times.
+        ts_us: time of the request, microseconds since the Unix epoch.
+    """
+    past = history_ts_us < ts_us
+    order = np.argsort(history_ts_us[past], kind="stable")
+    ts_past = history_ts_us[past][order]
+    now = np.array([ts_us], dtype=np.int64)
+    rows, ages, lengths = pack_history(
+        items.rows_of_keys(history_keys[past][order]),
+        ts_past,
+        np.zeros(1, dtype=np.int64),
+        np.array([len(ts_past)], dtype=np.int64),
+        now,
+        schema.history_length,
+    )
+    declared = np.array([encode_fields(schema.context, context)], dtype=np.int64)
+    context_BC = np.concatenate([declared.reshape(1, -1), derived_context(now)], axis=1)
+    return RequestTensors(
+        user_BU=torch.tensor([encode_fields(schema.user, user)], dtype=torch.int64),
+        context_BC=torch.from_numpy(context_BC),
+        history_rows_BL=torch.from_numpy(rows),
+        history_age_days_BL=torch.from_numpy(ages),
+        history_len_B=torch.from_numpy(lengths),
+        snapshot_B=torch.zeros(1, dtype=torch.int64),
+    )
+
+
+def to_ts_us(moment: datetime) -> int:
+    """Microseconds since the Unix epoch; a naive `moment` is taken as UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int((aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
