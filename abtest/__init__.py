@@ -1,0 +1,1 @@
+"""Online experiments: split traffic, log events, report revenue per variant."""

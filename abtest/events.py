@@ -1,23 +1,23 @@
-"""Events: what was answered and what users did about it. Everything reported is computed from these.
+"""Events: what was answered and what users did about it. All that is reported comes from these.
 
-Four types share one log. `ranking` is written by the server with every answer; `impression`, `click`
-and `conversion` arrive as feedback and name the `request_id` of the answer they are about. Feedback
-that was accepted carries the unit and the experiments of its answer, so that a reader needs no join
-to know the bucket.
+Four types share one log. `ranking` is written by the server with every answer; `impression`,
+`click` and `conversion` arrive as feedback and name the `request_id` of the answer they are about.
+Feedback that was accepted carries the unit and the experiments of its answer, so that a reader
+needs no join to know the bucket.
 """
 
 import os
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
-RANKING = "ranking"
-IMPRESSION = "impression"
-CLICK = "click"
-CONVERSION = "conversion"
+RANKING: Final = "ranking"
+IMPRESSION: Final = "impression"
+CLICK: Final = "click"
+CONVERSION: Final = "conversion"
 FEEDBACK_TYPES = (IMPRESSION, CLICK, CONVERSION)
 
 

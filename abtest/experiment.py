@@ -7,6 +7,7 @@ experiments can never both decide it (PlanOut, Bakshy et al. 2014).
 import hashlib
 import tomllib
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -67,13 +68,12 @@ class Experiment(_Frozen):
         total = sum(variant.weight for variant in self.variants)
         if abs(total - 1) > 1e-9:
             weights = " + ".join(f"{variant.weight:g}" for variant in self.variants)
-            raise ValueError(
-                f"experiment {self.key}: weights {weights} = {total:g} must sum to 1"
-            )
+            raise ValueError(f"experiment {self.key}: weights {weights} = {total:g} must sum to 1")
         first, end = self.slots
         if not 0 <= first < end <= SLOTS:
             raise ValueError(
-                f"experiment {self.key}: slots {first}..{end} must satisfy 0 <= first < end <= {SLOTS}"
+                f"experiment {self.key}: slots {first}..{end} must satisfy "
+                f"0 <= first < end <= {SLOTS}"
             )
         return self
 
@@ -91,11 +91,12 @@ class Layer(_Frozen):
         active = sorted(
             (e for e in self.experiments if e.state is not State.DRAFT), key=lambda e: e.slots
         )
-        for left, right in zip(active, active[1:], strict=False):
+        for left, right in pairwise(active):
             if right.slots[0] < left.slots[1]:
                 raise ValueError(
-                    f"layer {self.name}: {left.key} holds slots {left.slots[0]}..{left.slots[1]} and "
-                    f"{right.key} {right.slots[0]}..{right.slots[1]}; slots of one layer must not overlap"
+                    f"layer {self.name}: {left.key} holds slots {left.slots[0]}..{left.slots[1]} "
+                    f"and {right.key} {right.slots[0]}..{right.slots[1]}; "
+                    "slots of one layer must not overlap"
                 )
         return self
 
@@ -124,8 +125,8 @@ class ExperimentConfig(_Frozen):
                         self._check_parameter(experiment.key, name, value)
                         if owner.setdefault(name, layer.name) != layer.name:
                             raise ValueError(
-                                f"parameter {name} is set in layers {owner[name]} and {layer.name}; "
-                                "a parameter belongs to one layer"
+                                f"parameter {name} is set in layers {owner[name]} and "
+                                f"{layer.name}; a parameter belongs to one layer"
                             )
         return self
 
@@ -138,7 +139,8 @@ class ExperimentConfig(_Frozen):
         expected, got = type(self.defaults[name]).__name__, type(value).__name__
         if expected != got:
             raise ValueError(
-                f"experiment {key}: parameter {name} = {value!r} is {got}, its default is {expected}"
+                f"experiment {key}: parameter {name} = {value!r} is {got}, "
+                f"its default is {expected}"
             )
 
     @property
