@@ -1,0 +1,1 @@
+"""Traffic over HTTP: the replay of real trips, and load."""

@@ -1,0 +1,1 @@
+"""The HTTP server: answers from bundles, logs what it answered and what users did."""

@@ -1,11 +1,15 @@
 """HTTP bodies. Ids are strings, times are RFC 3339 with an offset, money is integer micros."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from abtest.experiment import ExperimentConfig
+
 MAX_ITEMS = 200
 MAX_EVENTS = 1000
+MAX_HISTORY = 10_000
 MAX_MICROS = 10**15
 """Largest revenue of one event: a thousand million currency units."""
 
@@ -21,7 +25,7 @@ class RecommendRequest(_Body):
     """Ask for recommendations. An unknown user is answered like a newcomer."""
 
     user_id: Id
-    num: int = Field(default=20, ge=1, le=MAX_ITEMS)
+    num: int = Field(default=20, ge=1, le=MAX_ITEMS, strict=True)
     context: dict[Id, Value] = Field(default={}, max_length=64)
     """Values of the bundle's context fields; unknown names and values are ignored."""
     exclude: tuple[Id, ...] = Field(default=(), max_length=1000)
@@ -80,7 +84,7 @@ class FeedbackEvent(_Body):
     request_id: Id
     item_id: Id
     event_ts: AwareDatetime
-    revenue_micros: int | None = Field(default=None, ge=-MAX_MICROS, le=MAX_MICROS)
+    revenue_micros: int | None = Field(default=None, ge=-MAX_MICROS, le=MAX_MICROS, strict=True)
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = None
     refund_of: Id | None = None
 
@@ -126,6 +130,38 @@ class InteractionsResponse(_Body):
     """How many interactions were appended; 0 where the list was a duplicate."""
 
     appended: int
+
+
+class PutUserRequest(_Body):
+    """Everything known about a user; replaces what was known before."""
+
+    features: dict[Id, Value | None] = Field(default={}, max_length=64)
+    """Values of the bundle's user fields; unknown names and values are ignored."""
+    interactions: tuple[Interaction, ...] = Field(default=(), max_length=MAX_HISTORY)
+    """The history in any order; the newest ones are kept."""
+
+
+class BundleInfo(_Body):
+    """A bundle that is loaded."""
+
+    name: str
+    version: str
+    created: datetime
+    stages: tuple[str, ...]
+
+
+class ExperimentsResponse(_Body):
+    """The experiments now running and the bundles they can choose from."""
+
+    config_sha: str
+    config: ExperimentConfig
+    bundles: dict[str, BundleInfo]
+
+
+class Health(_Body):
+    """The server is up (`ok`) or able to answer (`ready`)."""
+
+    status: Literal["ok", "ready"]
 
 
 class Problem(BaseModel):

@@ -7,7 +7,7 @@ Legend: B requests, U user fields, C context columns, L history length, N candid
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 
@@ -241,4 +241,4 @@ def encode_request(
 def to_ts_us(moment: datetime) -> int:
     """Microseconds since the Unix epoch; a naive `moment` is taken as UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int((aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
+    return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -1,0 +1,59 @@
+# Everything sets itself up: the first target that needs it creates .venv.
+#   make demo                     the whole main job, from purchases to revenue per bucket
+#   make demo EXTRA=gpu           the same with a FAISS wheel for NVIDIA GPUs
+#   make test PYTHON=python3.12   with another interpreter
+PYTHON ?= python3
+EXTRA ?= cpu
+DATA_DIR ?= var
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(EXTRA)
+SOURCES := operators training serving abtest loadtest benchmarks tests cli.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench serve loadtest
+
+help:
+	@echo "make demo | test | check | format | bench | serve | loadtest"
+
+# faiss-cpu and faiss-gpu both provide the module faiss, so neither may be left beside the other.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed and $(PYTHON) is: $$($(PYTHON) --version 2>&1)." \
+	       "Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	rm -f $(VENV)/.installed-*
+	$(BIN)/python -m pip uninstall -qq --yes faiss-cpu faiss-gpu
+	$(BIN)/python -m pip install -e '.[$(EXTRA),dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/cascade demo --data-dir $(DATA_DIR)
+
+# Tests, doctests and the blocks of the README.
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.operators
+
+serve: $(STAMP)
+	$(BIN)/cascade serve --data-dir $(DATA_DIR) --port $(PORT)
+
+# Needs a server: `make serve` in another terminal.
+loadtest: $(STAMP)
+	$(BIN)/locust -f loadtest/locustfile.py --headless --users 8 --spawn-rate 8 --run-time 30s \
+	  --host http://127.0.0.1:$(PORT)

@@ -1,0 +1,106 @@
+"""Routes: HTTP bodies in, HTTP bodies out."""
+
+from http import HTTPStatus
+from typing import Annotated, cast
+
+import numpy as np
+import redis
+from fastapi import APIRouter, Depends, Path, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from serving import schemas
+from serving.body import StrictJsonRoute
+from serving.errors import MEDIA_TYPE, NotReadyError
+from serving.metrics import Metrics
+from serving.service import Service
+from training.features import Int64, UInt64, item_keys, to_ts_us
+
+_PROBLEM = {"model": schemas.Problem, "content": {MEDIA_TYPE: {}}}
+
+router = APIRouter(route_class=StrictJsonRoute)
+
+
+def _service(request: Request) -> Service:
+    return cast("Service", request.app.state.service)
+
+
+Opened = Annotated[Service, Depends(_service)]
+UserId = Annotated[str, Path(min_length=1, max_length=128)]
+
+_ERRORS: dict[int | str, dict[str, object]] = {413: _PROBLEM, 422: _PROBLEM, 503: _PROBLEM}
+
+
+@router.post("/v1/recommend", responses=_ERRORS)
+async def recommend(body: schemas.RecommendRequest, service: Opened) -> schemas.RecommendResponse:
+    """Recommend items to a user; an unknown user is answered like a newcomer."""
+    return await service.cascade.recommend(body)
+
+
+@router.post("/v1/events", status_code=HTTPStatus.ACCEPTED, responses=_ERRORS)
+async def events(body: schemas.EventsRequest, service: Opened) -> schemas.EventsResponse:
+    """Report what users did with recommended items; acknowledged events are on disk."""
+    return await service.feedback.take(body.events)
+
+
+@router.put("/v1/users/{user_id}", status_code=HTTPStatus.NO_CONTENT, responses=_ERRORS)
+async def put_user(user_id: UserId, body: schemas.PutUserRequest, service: Opened) -> None:
+    """Replace everything known about a user."""
+    keys, ts_us = _packed(body.interactions)
+    await service.features.put(user_id, body.features, keys, ts_us)
+
+
+@router.post("/v1/users/{user_id}/interactions", responses=_ERRORS)
+async def append_interactions(
+    user_id: UserId, body: schemas.InteractionsRequest, service: Opened
+) -> schemas.InteractionsResponse:
+    """Append to a user's history; a list with a known `interaction_id` changes nothing."""
+    keys, ts_us = _packed(body.interactions)
+    appended = await service.features.append(user_id, keys, ts_us, body.interaction_id)
+    return schemas.InteractionsResponse(appended=appended)
+
+
+@router.get("/v1/experiments")
+async def experiments(service: Opened) -> schemas.ExperimentsResponse:
+    """The experiment configuration in force and the bundles it chooses from."""
+    manifests = {name: funnel.manifest for name, funnel in service.catalog.items()}
+    return schemas.ExperimentsResponse(
+        config_sha=service.config.sha,
+        config=service.config,
+        bundles={
+            name: schemas.BundleInfo(
+                name=manifest.name,
+                version=manifest.version,
+                created=manifest.created,
+                stages=tuple(stage.name for stage in manifest.stages),
+            )
+            for name, manifest in manifests.items()
+        },
+    )
+
+
+@router.get("/healthz")
+async def healthz() -> schemas.Health:
+    """The process is up."""
+    return schemas.Health(status="ok")
+
+
+@router.get("/readyz", responses={503: _PROBLEM})
+async def readyz(service: Opened) -> schemas.Health:
+    """Requests can be answered: bundles are loaded and the store answers."""
+    try:
+        await service.store.ping()
+    except redis.RedisError as error:
+        raise NotReadyError("the store does not answer; it is tried again") from error
+    return schemas.Health(status="ready")
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics."""
+    collected = cast("Metrics", request.app.state.metrics)
+    return Response(collected.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _packed(interactions: tuple[schemas.Interaction, ...]) -> tuple[UInt64, Int64]:
+    ts_us = np.array([to_ts_us(entry.ts) for entry in interactions], dtype=np.int64)
+    return item_keys(entry.item_id for entry in interactions), ts_us

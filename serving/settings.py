@@ -1,0 +1,42 @@
+"""Settings of the server, read from `CASCADE_*` environment variables."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where the server listens, what it serves and where it keeps its data."""
+
+    model_config = SettingsConfigDict(env_prefix="CASCADE_", frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    data_dir: Path = Path("var")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    redis_url: str | None = None
+    """Redis or Valkey to use; without one the server starts its own under `data_dir`."""
+    max_body_bytes: int = Field(default=1_000_000, ge=1)
+    archive_interval_s: float = Field(default=30.0, gt=0)
+
+    @property
+    def experiments_path(self) -> Path:
+        """The experiment configuration."""
+        return self.data_dir / "experiments.toml"
+
+    @property
+    def bundles_dir(self) -> Path:
+        """Folder whose sub-folders are bundles."""
+        return self.data_dir / "bundles"
+
+    @property
+    def valkey_dir(self) -> Path:
+        """Data of the embedded Valkey."""
+        return self.data_dir / "valkey"
+
+    @property
+    def events_dir(self) -> Path:
+        """Archived events."""
+        return self.data_dir / "events"

@@ -1,0 +1,129 @@
+"""The store: a Redis or Valkey named by URL, or the embedded one under the data directory."""
+
+import logging
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from serving.settings import Settings
+from serving.valkey import EmbeddedValkey, StoreError
+
+TIMEOUT_S = 2.0
+MAX_CONNECTIONS = 128
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["Store", "StoreError"]
+
+
+class Store:
+    """An open store, and clients to it.
+
+    Clients never send a command twice: a command whose reply got lost may have been executed, and
+    an append is not idempotent.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the store the settings ask for.
+
+        Raises:
+            StoreError: it cannot be reached or started.
+        """
+        self._url = settings.redis_url or ""
+        self._embedded = None if self._url else EmbeddedValkey(settings.valkey_dir)
+        if self._url:
+            self._check_external()
+
+    def __enter__(self) -> Self:
+        """The store itself, closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def sync_client(self, timeout_s: float = 60.0) -> redis.Redis:
+        """A blocking client, for work outside the request path."""
+        options: dict[str, Any] = {"socket_timeout": timeout_s, "retry": Retry(NoBackoff(), 0)}
+        if self._embedded is not None:
+            return redis.Redis(unix_socket_path=str(self._embedded.socket_path), **options)
+        return redis.Redis.from_url(self._url, **options)
+
+    def client(self) -> redis.asyncio.Redis:
+        """A client for the event loop, with short timeouts."""
+        options: dict[str, Any] = {
+            "socket_timeout": TIMEOUT_S,
+            "socket_connect_timeout": TIMEOUT_S,
+            "retry": AsyncRetry(NoBackoff(), 0),
+            "max_connections": MAX_CONNECTIONS,
+            "timeout": TIMEOUT_S,
+        }
+        pool = redis.asyncio.BlockingConnectionPool
+        if self._embedded is not None:
+            return redis.asyncio.Redis.from_pool(
+                pool(
+                    connection_class=redis.asyncio.UnixDomainSocketConnection,
+                    path=str(self._embedded.socket_path),
+                    **options,
+                )
+            )
+        return redis.asyncio.Redis.from_pool(pool.from_url(self._url, **options))
+
+    def revive(self) -> bool:
+        """Start the embedded Valkey again if it died; whether it was started.
+
+        Raises:
+            StoreError: it does not start.
+        """
+        return self._embedded is not None and self._embedded.revive()
+
+    def close(self) -> None:
+        """Stop the embedded Valkey if this process owns it."""
+        if self._embedded is not None:
+            self._embedded.close()
+
+    def _check_external(self) -> None:
+        try:
+            with self.sync_client(timeout_s=5.0) as client:
+                client.ping()
+                _warn_of_weak_durability(client)
+        except (ValueError, redis.RedisError) as error:
+            raise StoreError(
+                f"store {_without_password(self._url)} cannot be used ({error}); "
+                "CASCADE_REDIS_URL must name a running Redis or Valkey, as redis://host:6379/0"
+            ) from error
+
+
+def _warn_of_weak_durability(client: redis.Redis) -> None:
+    try:
+        found: Any = client.config_get("append*")
+    except redis.ResponseError:
+        logger.warning("the store does not tell whether it syncs acknowledged events to disk")
+        return
+    if found.get("appendonly") != "yes":
+        logger.warning("the store has appendonly=no: its restart loses acknowledged events")
+    elif found.get("appendfsync") != "always":
+        logger.warning(
+            "the store has appendfsync=%s: a power cut may lose the last acknowledged events",
+            found.get("appendfsync"),
+        )
+
+
+def _without_password(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        where = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "at an unreadable URL"
+    return f"{parts.scheme}://{where}{parts.path}"

@@ -1,0 +1,117 @@
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.feedback import FeedbackError, parse
+
+TS = "2026-03-01T12:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def answer(http: httpx.Client) -> dict[str, Any]:
+    found: dict[str, Any] = http.post("/v1/recommend", json={"user_id": "u1", "num": 3}).json()
+    return found
+
+
+def event(answer: dict[str, Any], kind: str = "click", **more: object) -> dict[str, object]:
+    about = {"request_id": answer["request_id"], "item_id": answer["items"][1]["item_id"]}
+    return {"type": kind, "event_ts": TS, **about, **more}
+
+
+def post(http: httpx.Client, *events: dict[str, object]) -> dict[str, Any]:
+    response = http.post("/v1/events", json={"events": events})
+    assert response.status_code == 202, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+MONEY: dict[str, object] = {"revenue_micros": 1_990_000, "currency": "USD"}
+
+
+def test_good_events_are_accepted_once(http: httpx.Client, answer: dict[str, Any]) -> None:
+    batch = [
+        event(answer, "impression", event_id="good-1"),
+        event(answer, "click", event_id="good-2"),
+        event(answer, "conversion", event_id="good-3", **MONEY),
+        event(answer, "conversion", event_id="good-3", **MONEY),
+    ]
+    assert post(http, *batch) == {"accepted": 3, "duplicates": 1, "rejected": []}
+    assert post(http, *batch) == {"accepted": 0, "duplicates": 4, "rejected": []}
+
+
+def test_refund_names_what_it_takes_back(http: httpx.Client, answer: dict[str, Any]) -> None:
+    refund = event(
+        answer, "conversion", revenue_micros=-5, currency="USD", refund_of="good-3", event_id="r"
+    )
+    assert post(http, refund)["accepted"] == 1
+
+
+def test_bad_events_do_not_spoil_good_ones(http: httpx.Client, answer: dict[str, Any]) -> None:
+    reply = post(
+        http,
+        event(answer, "purchase"),
+        event(answer, "click", event_id="amid bad ones"),
+        {**event(answer), "request_id": "never answered"},
+        {**event(answer), "item_id": "never shown"},
+    )
+    assert reply["accepted"] == 1
+    assert reply["rejected"] == [
+        {
+            "index": 0,
+            "reason": "type: Input should be 'impression', 'click' or 'conversion' "
+            "(got 'purchase')",
+        },
+        {
+            "index": 2,
+            "reason": "request_id 'never answered' is unknown; "
+            "send the request_id of an answer of the last days",
+        },
+        {
+            "index": 3,
+            "reason": f"item_id 'never shown' was not in answer {answer['request_id']}; "
+            "feedback is about recommended items",
+        },
+    ]
+
+
+GOOD: dict[str, object] = {
+    "type": "conversion",
+    "request_id": "r",
+    "item_id": "i",
+    "event_ts": TS,
+    **MONEY,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"revenue_micros": None}, "revenue_micros is missing; a conversion needs revenue_micros "
+         "and currency"),
+        ({"currency": None}, "currency is missing; a conversion needs revenue_micros and currency"),
+        ({"revenue_micros": -1}, "revenue_micros -1 is negative; a refund names the conversion it "
+         "takes back in refund_of"),
+        ({"refund_of": "e"}, "revenue_micros 1990000 must be negative where refund_of is set"),
+        ({"type": "click"}, "revenue_micros is for conversions only; send a conversion beside this "
+         "click"),
+        ({"revenue_micros": 1.5}, "revenue_micros: Input should be a valid integer (got '1.5')"),
+        ({"revenue_micros": True}, "revenue_micros: Input should be a valid integer (got 'True')"),
+        ({"revenue_micros": float("nan")}, "revenue_micros: Input should be a valid integer "
+         "(got 'nan')"),
+        ({"revenue_micros": "NaN"}, "revenue_micros: Input should be a valid integer (got 'NaN')"),
+        ({"currency": "usd"}, "currency: String should match pattern '^[A-Z]{3}$' (got 'usd')"),
+        ({"event_ts": "2026-03-01T12:00:00"}, "event_ts: Input should have timezone info "
+         "(got '2026-03-01T12:00:00')"),
+        ({"colour": "red"}, "colour: Extra inputs are not permitted (got 'red')"),
+        ({"item_id": ["i"]}, "item_id: Input should be a valid string"),
+    ],
+)  # fmt: skip
+def test_reasons(change: dict[str, object], reason: str) -> None:
+    with pytest.raises(FeedbackError) as caught:
+        parse(GOOD | change)
+    assert str(caught.value) == reason
+
+
+def test_events_of_the_future_schema_are_named(http: httpx.Client) -> None:
+    assert post(http, {})["rejected"] == [{"index": 0, "reason": "type: Field required"}]

@@ -1,0 +1,265 @@
+"""A tiny world in which the right answer is certain, and a server process that serves it.
+
+Items i1 to i40: odd ones are red, even ones blue, and a smaller number is more popular. Recall
+likes the user's taste, then popularity. Ranking puts items of the user's history first, then orders
+by number: descending in `baseline`, ascending in `dftopk`. The context field `mode` breaks a stage.
+"""
+# ruff: noqa: ARG002  # a stage takes the whole request, whatever it looks at
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import faiss
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from training.bundle import (
+    AVAILABLE,
+    EMBEDDINGS,
+    FORMAT_VERSION,
+    INDEX,
+    ITEM_ID,
+    ITEMS,
+    POPULARITY,
+    PRICE_MICROS,
+    Bundle,
+    Manifest,
+    Stage,
+    write_bundle,
+)
+from training.features import CategoricalField, FeatureSchema
+
+N_ITEMS = 40
+KEEP = 10
+HISTORY_CANDIDATES = 5
+UNAVAILABLE = "i3"
+MODES = ("nan", "fail", "lost")
+
+EXPERIMENTS = """
+version = 1
+
+[defaults]
+bundle = "baseline"
+
+[[layers]]
+name = "model"
+unit = "user_id"
+seed = "tiny"
+
+[[layers.experiments]]
+key = "dftopk-vs-baseline"
+revision = 1
+state = "running"
+control = "baseline"
+variants = [
+    { name = "baseline", weight = 0.5, params = { bundle = "baseline" } },
+    { name = "dftopk", weight = 0.5, params = { bundle = "dftopk" } },
+]
+"""
+
+
+class Retrieval(nn.Module):
+    """First stage: taste, then popularity."""
+
+    embeddings: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("embeddings", torch.from_numpy(item_embeddings()))
+
+    @torch.jit.export
+    def encode_user(
+        self, user: Tensor, context: Tensor, rows: Tensor, ages: Tensor, n: Tensor, snapshot: Tensor
+    ) -> Tensor:
+        taste = user[:, 0]
+        vector = torch.stack([taste == 1, taste == 2, torch.ones_like(taste)], dim=1).float()
+        if int(context[0, 0]) == 3:
+            vector = vector * float("nan")
+        return vector
+
+    @torch.jit.export
+    def encode_items(self) -> Tensor:
+        return self.embeddings
+
+    def forward(
+        self,
+        user: Tensor,
+        context: Tensor,
+        rows: Tensor,
+        ages: Tensor,
+        n: Tensor,
+        snapshot: Tensor,
+        candidates: Tensor,
+    ) -> Tensor:
+        vector = self.encode_user(user, context, rows, ages, n, snapshot)
+        return (self.embeddings[candidates - 1] * vector[:, None, :]).sum(-1)
+
+
+class Ranking(nn.Module):
+    """Second stage: own history first, then by number."""
+
+    def __init__(self, sign: float) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def forward(
+        self,
+        user: Tensor,
+        context: Tensor,
+        rows: Tensor,
+        ages: Tensor,
+        n: Tensor,
+        snapshot: Tensor,
+        candidates: Tensor,
+    ) -> Tensor:
+        mode = int(context[0, 0])
+        if mode == 2:
+            raise RuntimeError("no scores today")
+        own = (candidates[:, :, None] == rows[:, None, :]).any(-1)
+        logits = self.sign * candidates.float() + 1000.0 * own.float()
+        if mode == 1:
+            logits = logits * float("nan")
+        return logits
+
+
+def item_embeddings() -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    number = np.arange(1, N_ITEMS + 1)
+    columns = [number % 2 == 1, number % 2 == 0, (N_ITEMS - number) / (10 * N_ITEMS)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def write_tiny_bundle(target: Path, sign: float = 1.0) -> Bundle:
+    """Write the bundle of one arm."""
+
+    def write_files(folder: Path) -> None:
+        number = np.arange(1, N_ITEMS + 1)
+        names = [f"i{n}" for n in number]
+        table = pa.table(
+            {
+                ITEM_ID: names,
+                PRICE_MICROS: pa.array([1_000_000] * N_ITEMS, pa.int64()),
+                AVAILABLE: [name != UNAVAILABLE for name in names],
+                POPULARITY: pa.array((N_ITEMS - number).astype(np.float32)),
+            }
+        )
+        pq.write_table(table, folder / ITEMS)
+        embeddings = item_embeddings()
+        np.save(folder / EMBEDDINGS, embeddings)
+        index = faiss.IndexFlatIP(embeddings.shape[1])
+        index.add(embeddings)
+        faiss.write_index(index, str(folder / INDEX))
+        torch.jit.script(Retrieval().eval()).save(str(folder / "retrieval.pt"))
+        torch.jit.script(Ranking(sign).eval()).save(str(folder / "rank.pt"))
+
+    def manifest(files: dict[str, str]) -> Manifest:
+        return Manifest(
+            format_version=FORMAT_VERSION,
+            name=target.name,
+            version="1",
+            created=datetime(2026, 1, 1, tzinfo=UTC),
+            config={},
+            config_sha256="0" * 64,
+            data_fingerprint="tiny",
+            currency="USD",
+            features=FeatureSchema(
+                user=(CategoricalField(name="taste", vocabulary=("red", "blue")),),
+                context=(CategoricalField(name="mode", vocabulary=MODES),),
+                item=(),
+                history_length=8,
+            ),
+            stages=(
+                Stage(name="retrieval", module="retrieval.pt", keep=KEEP),
+                Stage(name="rank", module="rank.pt", keep=5),
+            ),
+            history_candidates=HISTORY_CANDIDATES,
+            metrics={},
+            torch_version=torch.__version__,
+            faiss_version=faiss.__version__,
+            files=files,
+        )
+
+    return write_bundle(target, write_files, manifest)
+
+
+def write_world(data_dir: Path) -> None:
+    """Lay out a data directory that can be served."""
+    write_tiny_bundle(data_dir / "bundles" / "baseline", 1.0)
+    write_tiny_bundle(data_dir / "bundles" / "dftopk", -1.0)
+    (data_dir / "experiments.toml").write_text(EXPERIMENTS)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ServerProcess:
+    """A real server in a process of its own."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = data_dir / "server.log"
+        self._settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        environment = os.environ | {
+            "CASCADE_DATA_DIR": str(self.data_dir),
+            "CASCADE_PORT": str(self.port),
+            "CASCADE_DEVICE": "cpu",
+            "OMP_NUM_THREADS": "1",
+            **{f"CASCADE_{name.upper()}": value for name, value in self._settings.items()},
+        }
+        program = (
+            "import logging; logging.basicConfig(level='INFO')\n"
+            "from serving.server import run; from serving.settings import Settings\n"
+            "run(Settings())"
+        )
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-c", program],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.wait_until_ready()
+
+    def wait_until_ready(self, timeout_s: float = 30.0) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log_path.read_text()
+            try:
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"server is not ready:\n{self.log_path.read_text()}")
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """End it as an operator would; its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(timeout=20)

@@ -1,0 +1,156 @@
+"""Prepared dataset: flat arrays on disk, read memory-mapped, that requests are cut out of.
+
+A folder holds `dataset.json`, one `.npy` an array, `items.parquet` and `replay/`. It is written
+beside its final name and renamed.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from training.data.source import DatasetError
+from training.features import CategoricalField, ItemIndex
+
+META = "dataset.json"
+ITEMS = "items.parquet"
+REPLAY = "replay"
+PREPARED_FORMAT = 1
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+
+
+class Split(StrEnum):
+    """Periods of time, in order."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class Arrays(NamedTuple):
+    """Purchases P and requests R, both sorted by user and time; items I; snapshots S."""
+
+    purchase_rows: Int32
+    """[P] item row, `OOV` for items that are not eligible."""
+    purchase_ts_us: Int64
+    """[P]"""
+    request_user: Int32
+    """[R]"""
+    request_ts_us: Int64
+    """[R]"""
+    request_context: Int32
+    """[R, context fields]"""
+    history_start: Int64
+    """[R] first purchase of the request's user."""
+    history_end: Int64
+    """[R] one past the last purchase strictly before the request."""
+    truth_starts: Int64
+    """[R + 1] the request's slice of `truth_rows`."""
+    truth_rows: Int32
+    """Eligible items bought, each once a request."""
+    truth_micros: Int64
+    """Their money."""
+    user_fields: Int32
+    """[users, user fields]"""
+    item_fields: Int32
+    """[I + 1, item fields]"""
+    snapshot_start_us: Int64
+    """[S] time from which the snapshot is known."""
+    snapshot_price: Float32
+    """[S, I + 1] last price seen before, in currency units; 0 where none was."""
+    snapshot_popularity: Float32
+    """[S, I + 1] purchases in the 28 days before."""
+
+
+class DatasetMeta(BaseModel):
+    """What the arrays mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = PREPARED_FORMAT
+    name: str
+    currency: str
+    validation_start_us: int
+    test_start_us: int
+    user_fields: tuple[CategoricalField, ...]
+    context_fields: tuple[CategoricalField, ...]
+    item_fields: tuple[CategoricalField, ...]
+    fingerprint: str = ""
+    """sha256 of the arrays."""
+
+
+class PreparedDataset:
+    """A dataset ready to train on."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a prepared dataset.
+
+        Raises:
+            DatasetError: there is none at `path`, or an array is missing.
+        """
+        if not (path / META).is_file():
+            raise DatasetError(f"{path} holds no prepared dataset; make one with `cascade data`")
+        self.path = path
+        self.meta = DatasetMeta.model_validate_json((path / META).read_bytes())
+        missing = [name for name in Arrays._fields if not (path / f"{name}.npy").is_file()]
+        if missing:
+            raise DatasetError(f"{path}: {missing[0]}.npy is missing; run `cascade data` again")
+        self.arrays = Arrays(
+            *(np.load(path / f"{name}.npy", mmap_mode="r") for name in Arrays._fields)
+        )
+        self.item_table = pq.read_table(path / ITEMS)
+        self.items = ItemIndex(self.item_table["item_id"].to_pylist())
+
+    @property
+    def replay(self) -> Path:
+        """Folder of the test period's trips, for replay over HTTP."""
+        return self.path / REPLAY
+
+    def requests(self, split: Split) -> Int64:
+        """Indices of the requests of a period, in time order."""
+        ts_us = self.arrays.request_ts_us
+        validation, test = self.meta.validation_start_us, self.meta.test_start_us
+        chosen = {
+            Split.TRAIN: ts_us < validation,
+            Split.VALIDATION: (ts_us >= validation) & (ts_us < test),
+            Split.TEST: ts_us >= test,
+        }[split]
+        indices = np.flatnonzero(chosen)
+        return indices[np.argsort(ts_us[indices], kind="stable")]
+
+
+def write_prepared(
+    out: Path, meta: DatasetMeta, arrays: Arrays, write_rest: Callable[[Path], None]
+) -> PreparedDataset:
+    """Write a prepared dataset, replacing an earlier one.
+
+    Raises:
+        DatasetError: `out` exists and is no prepared dataset.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / META).is_file():
+        raise DatasetError(f"{out} exists and is no prepared dataset; choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / REPLAY).mkdir(parents=True)
+    digest = hashlib.sha256()
+    for name, array in zip(Arrays._fields, arrays, strict=True):
+        np.save(draft / f"{name}.npy", array)
+        digest.update(np.ascontiguousarray(array).data)
+    write_rest(draft)
+    signed = meta.model_copy(update={"fingerprint": digest.hexdigest()})
+    (draft / META).write_text(signed.model_dump_json(indent=1) + "\n")
+    shutil.rmtree(out, ignore_errors=True)
+    draft.rename(out)
+    return PreparedDataset(out)

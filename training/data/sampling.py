@@ -1,0 +1,147 @@
+"""Candidates to train on: what was bought, some of the user's past, some of the rest.
+
+Negatives are a sample, and each kind at its own rate: a past item is drawn thousands of times as
+often as a random one. `log_rate` is what sampling adds to the log odds of being bought (Morik et
+al.; "logQ" in Yi et al. 2019); subtracted from the scores while training, it leaves scores that
+compare all items of the catalogue.
+
+Legend: B requests, N candidates, P positives, H history negatives, R random negatives, L history.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.config import CandidateConfig
+from training.data.dataset import Arrays
+from training.features import OOV
+
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+
+
+class Candidates(NamedTuple):
+    """N candidates for each of B requests."""
+
+    rows_BN: Tensor
+    """int64 item rows, `OOV` in the padding."""
+    labels_BN: Tensor
+    """bool, bought."""
+    valid_BN: Tensor
+    """bool, not padding."""
+    in_history_BN: Tensor
+    """bool, the user interacted with the item before."""
+    log_rate_BN: Tensor
+    """float32, log odds added by sampling."""
+
+
+class CandidateSampler:
+    """Draws candidates for training requests."""
+
+    def __init__(
+        self, arrays: Arrays, train_purchases: int, config: CandidateConfig, seed: int
+    ) -> None:
+        """Fit the popularity of random negatives.
+
+        Args:
+            arrays: the dataset.
+            train_purchases: time before which purchases count towards popularity, microseconds.
+            config: how many of each kind.
+            seed: seeds the draws.
+        """
+        self._arrays = arrays
+        self._config = config
+        self._random = np.random.default_rng(seed)
+        self._items = len(arrays.item_fields)
+        rows = arrays.purchase_rows[arrays.purchase_ts_us < train_purchases]
+        counts = np.bincount(rows, minlength=self._items).astype(np.float64)
+        counts[OOV] = 0
+        share = 0.5 * counts / counts.sum() + 0.5 / (self._items - 1)
+        share[OOV] = 0
+        self._cumulative = np.cumsum(share)
+        drawn = -np.expm1(config.random_negatives * np.log1p(-share))
+        self._log_drawn = np.log(np.maximum(drawn, 1e-12)).astype(np.float32)
+
+    def draw(self, requests: Int64, history_rows_BL: Int64) -> Candidates:
+        """Draw candidates.
+
+        Args:
+            requests: int64 [B], indices of requests.
+            history_rows_BL: int64 [B, L], their histories, padded with `OOV`.
+        """
+        history = np.sort(history_rows_BL, axis=1)
+        truth, truth_keys = self._truth(requests)
+        history_keys = self._keys(history).ravel()
+        positives, kept = self._positives(truth)
+        past, past_rate = self._past(history, truth_keys)
+        random = self._random_items(len(requests), truth_keys, history_keys)
+        rows = np.concatenate([positives, past, random], axis=1)
+        in_history = _contains(history_keys, self._keys(rows)) & (rows != OOV)
+        log_rate = np.where(in_history, np.log(past_rate)[:, None], self._log_drawn[rows])
+        labels = np.zeros(rows.shape, dtype=np.bool_)
+        labels[:, : positives.shape[1]] = positives != OOV
+        return Candidates(
+            rows_BN=torch.from_numpy(rows),
+            labels_BN=torch.from_numpy(labels),
+            valid_BN=torch.from_numpy(rows != OOV),
+            in_history_BN=torch.from_numpy(in_history),
+            log_rate_BN=torch.from_numpy((log_rate - np.log(kept)[:, None]).astype(np.float32)),
+        )
+
+    def _keys(self, rows_BX: Int64) -> Int64:
+        """A number for each pair of request and item, ascending where the rows are."""
+        return rows_BX + np.arange(len(rows_BX), dtype=np.int64)[:, None] * self._items
+
+    def _truth(self, requests: Int64) -> tuple[Int64, Int64]:
+        """Bought items of each request, padded with `OOV`, and all their keys, ascending."""
+        starts = self._arrays.truth_starts[requests]
+        lengths = self._arrays.truth_starts[requests + 1] - starts
+        offsets = np.arange(int(lengths.max(initial=1)))
+        inside = offsets < lengths[:, None]
+        positions = np.where(inside, starts[:, None] + offsets, 0)
+        truth = np.where(inside, self._arrays.truth_rows[positions], OOV).astype(np.int64)
+        return truth, self._keys(truth)[inside]
+
+    def _positives(self, truth: Int64) -> tuple[Int64, Float32]:
+        """At most P bought items a request, and the share of all bought that they are."""
+        bought = (truth != OOV).sum(axis=1)
+        chosen = self._choose(truth, truth != OOV, self._config.positives)
+        share = np.minimum(1.0, self._config.positives / np.maximum(bought, 1))
+        return chosen, share.astype(np.float32)
+
+    def _past(self, history: Int64, truth_keys: Int64) -> tuple[Int64, Float32]:
+        """At most H items of the history that were not bought, and the rate of their drawing."""
+        eligible = history != OOV
+        eligible[:, 1:] &= history[:, 1:] != history[:, :-1]
+        eligible &= ~_contains(truth_keys, self._keys(history))
+        chosen = self._choose(history, eligible, self._config.history_negatives)
+        rate = self._config.history_negatives / np.maximum(eligible.sum(axis=1), 1)
+        return chosen, np.clip(rate, 1e-6, 1.0).astype(np.float32)
+
+    def _random_items(self, requests: int, truth_keys: Int64, history_keys: Int64) -> Int64:
+        size = (requests, self._config.random_negatives)
+        rows = np.searchsorted(self._cumulative, self._random.random(size), side="right")
+        rows = np.clip(rows, 1, self._items - 1)
+        keys = self._keys(rows)
+        return np.where(_contains(truth_keys, keys) | _contains(history_keys, keys), OOV, rows)
+
+    def _choose(self, rows: Int64, eligible: Bool, most: int) -> Int64:
+        """`most` eligible entries of each line, uniformly without replacement, padded with `OOV`."""
+        order = self._random.random(rows.shape, dtype=np.float32)
+        order[~eligible] = 2.0
+        if rows.shape[1] > most:
+            columns = np.argpartition(order, most, axis=1)[:, :most]
+            rows = np.take_along_axis(rows, columns, axis=1)
+            eligible = np.take_along_axis(eligible, columns, axis=1)
+        return np.where(eligible, rows, OOV)
+
+
+def _contains(ascending: Int64, keys: Int64) -> Bool:
+    if len(ascending) == 0:
+        return np.zeros(keys.shape, dtype=np.bool_)
+    places = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
+    return ascending[places] == keys
