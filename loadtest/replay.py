@@ -17,7 +17,6 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +29,7 @@ from locust.exception import StopUser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from loadtest.events import feedback, rfc3339, sold
 from loadtest.ledger import Ledger
 from loadtest.trips import Household, ReplayError, Trip, read_households, read_trips, share
 
@@ -39,7 +39,6 @@ RETRIED = (0, 502, 503, 504)
 """Statuses of a server that is away; 0 is a broken or refused connection."""
 MAX_PAUSE_S = 2.0
 MAX_HISTORY = 10_000
-NAMESPACE = uuid.UUID("6c1f6d0e-6f0c-5d0b-9a53-0c7b5e1c9a41")
 
 
 Row = TypeVar("Row", Household, Trip)
@@ -123,7 +122,7 @@ class Shopper(FastHttpUser):
         )
         work.ledger.book(answer["experiments"], list(sales.values()))
 
-    def _call(self, method: str, path: str, name: str, body: Mapping[str, Any]) -> Any:
+    def _call(self, method: str, path: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + RETRY_FOR_S
         pause_s = 0.1
         while True:
@@ -141,39 +140,8 @@ class Shopper(FastHttpUser):
             )
         if name == "recommend":
             self.work.ledger.latencies_ms.append(1000 * (time.perf_counter() - started))
-        return json.loads(response.text) if response.text else None
-
-
-def sold(trip: Trip, recommended: Sequence[str]) -> dict[str, int]:
-    """Revenue of the recommended items that the trip bought."""
-    lines = dict(zip(trip.item_ids, trip.revenue_micros, strict=True))
-    return {item_id: lines[item_id] for item_id in recommended if item_id in lines}
-
-
-def feedback(
-    run_id: str, trip: Trip, request_id: str, sales: Mapping[str, int]
-) -> list[dict[str, Any]]:
-    """Events of a trip, with ids that are the same whenever the run sends them again."""
-    events: list[dict[str, Any]] = []
-    for item_id, revenue_micros in sales.items():
-        for kind in ("click", "conversion"):
-            name = "\x1f".join((run_id, trip.trip_id, item_id, kind))
-            event: dict[str, Any] = {
-                "event_id": uuid.uuid5(NAMESPACE, name).hex,
-                "type": kind,
-                "request_id": request_id,
-                "item_id": item_id,
-                "event_ts": rfc3339(trip.ts_us),
-            }
-            if kind == "conversion":
-                event |= {"revenue_micros": revenue_micros, "currency": trip.currency}
-            events.append(event)
-    return events
-
-
-def rfc3339(ts_us: int) -> str:
-    """A time as HTTP bodies have it."""
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ts_us)).isoformat()
+        found: dict[str, Any] = json.loads(response.text) if response.text else {}
+        return found
 
 
 def replay(

@@ -16,7 +16,7 @@ from serving.errors import problem
 class StrictJsonRequest(Request):
     """Takes JSON as RFC 8259 has it: no NaN, no Infinity, no lone surrogates."""
 
-    async def json(self) -> Any:
+    async def json(self) -> object:
         """The parsed body."""
         return orjson.loads(await self.body())
 

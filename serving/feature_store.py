@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 import redis.asyncio
-from numpy.typing import NDArray
 
 from training.features import Int64, UInt64
 
@@ -59,7 +58,9 @@ class FeatureStore:
         raw, blob = await pipeline.execute()
         history = np.frombuffer(blob, dtype=RECORD)
         features: dict[str, str | None] = orjson.loads(raw) if raw else {}
-        return UserState(features, _native(history["key"]), _native(history["ts_us"]))
+        return UserState(
+            features, history["key"].astype(np.uint64), history["ts_us"].astype(np.int64)
+        )
 
     async def append(
         self, user_id: str, keys: UInt64, ts_us: Int64, interaction_id: str | None
@@ -105,7 +106,3 @@ def _records(keys: UInt64, ts_us: Int64) -> bytes:
     records = np.empty(len(keys), dtype=RECORD)
     records["key"], records["ts_us"] = keys, ts_us
     return records.tobytes()
-
-
-def _native(column: NDArray[Any]) -> Any:
-    return np.ascontiguousarray(column).astype(column.dtype.newbyteorder("="), copy=False)

@@ -88,7 +88,7 @@ class Funnel:
                 pool, trace = self._ranked(ranker, tensors, pool, keep, rng)
                 traces.append(trace)
             except RankError as error:
-                logger.error("%s: %s", self.bundle, error)
+                logger.warning("%s: %s", self.bundle, error)
                 degraded = (*degraded, f"rank_failed:{ranker.name}")
                 pool = pool.head(keep)
             watch.lap(ranker.name)

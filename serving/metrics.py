@@ -13,6 +13,7 @@ class Metrics:
     """Counters and histograms in a registry of their own."""
 
     def __init__(self) -> None:
+        """All of them at zero."""
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "cascade_http_requests",

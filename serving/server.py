@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import socket
-from contextlib import AbstractContextManager, nullcontext
 
 import faiss
 import torch
@@ -23,13 +22,6 @@ DRAIN_S = 10
 
 class ServerError(RuntimeError):
     """The server cannot listen; the message names address, reason and remedy."""
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to `run`: the service must be closed before the process may end by one."""
-
-    def capture_signals_(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        return nullcontext()
 
 
 def run(settings: Settings) -> None:
@@ -75,7 +67,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings)
-    server = _Server(
+    server = uvicorn.Server(
         uvicorn.Config(
             app,
             http="httptools",
@@ -88,6 +80,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         )
     )
     loop = asyncio.get_running_loop()
+    # While it serves, uvicorn has handlers of its own; before and after it these keep a signal from
+    # ending the process with the service still open.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
     # Opened here and not by uvicorn, so that what is wrong is raised instead of logged.

@@ -184,7 +184,7 @@ def test_archiver_moves_events_and_survives_failures(tmp_path: Path) -> None:
     (tmp_path / "events").unlink()
     wait_for_metric(server, r"cascade_archived_events_total 1\.0")
     assert list((tmp_path / "events").glob("day=*/*.parquet"))
-    assert server.stop() == 0
+    assert server.stop(signal.SIGINT) == 0
     log = server.log_path.read_text()
     assert "bundle spare is not served: " in log
     assert "_Archiver failed; next try in 0.2 s" in log

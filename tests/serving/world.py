@@ -255,9 +255,11 @@ class ServerProcess:
         """End it as a power cut would."""
         self._end(signal.SIGKILL)
 
-    def stop(self) -> int:
-        """End it as an operator would; its exit code."""
-        return self._end(signal.SIGTERM)
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it as an operator would, its Valkey included; its exit code."""
+        code = self._end(number)
+        assert not (self.data_dir / "valkey" / "valkey.sock").exists()
+        return code
 
     def _end(self, number: signal.Signals) -> int:
         assert self.process is not None
