@@ -10,7 +10,7 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
-SOURCES := operators training serving abtest loadtest benchmarks tests cli.py
+SOURCES := operators training serving abtest loadtest benchmarks tests cli.py demo.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench serve loadtest

@@ -1,11 +1,16 @@
 """What holds for every test: seeds, and a reason where a GPU is missing."""
 
 import random
+from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
+
+from tests.shop import prepare_shop, tiny_config
+from training.data.dataset import PreparedDataset
+from training.trainer import train
 
 hypothesis.settings.register_profile("seeded", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("seeded")
@@ -16,6 +21,22 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)  # libraries may draw from it
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    """The small shop, prepared."""
+    return prepare_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="session")
+def shop_runs(shop: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Run folders of both arms, trained on the small shop; tests leave them as they are."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = {name: folder / name for name in ("baseline", "dftopk")}
+    for name, out in runs.items():
+        train(shop, tiny_config(folder, name), out)
+    return runs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -104,7 +104,8 @@ def test_container_is_made_of_what_the_project_has() -> None:
     extras = set(re.findall(r"'\.\[(\w+)\]'", dockerfile))
     assert extras == {"cpu", "gpu"} <= set(PROJECT["project"]["optional-dependencies"])
     sent = set((ROOT / ".dockerignore").read_text().split())
-    assert {f"!{package}" for package in PACKAGES} | {"!cli.py", "!pyproject.toml"} <= sent
+    needed = {*PACKAGES, "cli.py", "demo.py", "pyproject.toml"}
+    assert {f"!{name}" for name in needed} <= sent
     assert re.search(r"^USER cascade$", dockerfile, re.MULTILINE)
 
 
@@ -134,7 +135,7 @@ def test_container_and_compose_name_routes_and_settings_that_exist() -> None:
 
 def test_the_wheel_holds_every_module_and_data_file(tmp_path: Path) -> None:
     copy_sources(tmp_path)
-    for name in ("cli.py", "README.md", "LICENSE"):
+    for name in ("cli.py", "demo.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     build = "import setuptools.build_meta as b; print(b.build_wheel('.'))"
     built = run(sys.executable, "-c", build, cwd=tmp_path)

@@ -1,0 +1,1 @@
+"""Training: from purchases to a bundle that can be served."""

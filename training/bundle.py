@@ -108,7 +108,9 @@ def sha256_of(path: Path) -> str:
 
 
 def write_bundle(
-    target: Path, write_files: Callable[[Path], None], manifest: Callable[[dict[str, str]], Manifest]
+    target: Path,
+    write_files: Callable[[Path], None],
+    manifest: Callable[[dict[str, str]], Manifest],
 ) -> Bundle:
     """Write a bundle atomically, replacing the one of the same name.
 
@@ -164,7 +166,9 @@ def open_bundle(path: Path) -> Bundle:
     try:
         raw = json.loads(manifest_path.read_bytes())
     except ValueError as error:
-        raise BundleError(f"{manifest_path} is not valid JSON ({error}); export it again") from error
+        raise BundleError(
+            f"{manifest_path} is not valid JSON ({error}); export it again"
+        ) from error
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
         raise BundleError(
@@ -177,6 +181,9 @@ def open_bundle(path: Path) -> Bundle:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BundleError(f"{manifest_path}: {where}: {first['msg']}; export it again") from error
+    needed = {ITEMS, EMBEDDINGS, INDEX, *(stage.module for stage in manifest.stages)}
+    for name in sorted(needed - manifest.files.keys()):
+        raise BundleError(f"{manifest_path} lists no checksum of {name}; export the run again")
     for name, expected in manifest.files.items():
         file = path / name
         if not file.is_file():

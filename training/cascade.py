@@ -97,8 +97,10 @@ def recommend(
         available_I: bool [I], items that may be recommended.
     """
     user_BD = cascade.retrieval.encode_user(*request)
-    scores_BI = (user_BD @ item_vectors_ID.T).masked_fill(~torch.from_numpy(available_I), -torch.inf)
-    keep = min(config.retrieval.keep, scores_BI.shape[1])
+    scores_BI = (user_BD @ item_vectors_ID.T).masked_fill(
+        ~torch.from_numpy(available_I), -torch.inf
+    )
+    keep = min(max(config.retrieval.keep, num), int(available_I.sum()))
     recalled_BK = scores_BI.topk(keep, dim=1).indices.numpy() + 1
     candidates = [
         candidate_rows(recalled, rows[:length], config.retrieval.history_candidates, available_I)
@@ -109,7 +111,7 @@ def recommend(
             strict=True,
         )
     ]
-    width = max(num, *(len(rows) for rows in candidates))
+    width = max([num, *(len(rows) for rows in candidates)])
     rows_BN = np.full((len(candidates), width), OOV, dtype=np.int64)
     for line, rows in zip(rows_BN, candidates, strict=True):
         line[: len(rows)] = rows

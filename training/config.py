@@ -1,12 +1,13 @@
 """Training configuration, read from TOML. An unknown key is an error with a suggestion."""
 
-import difflib
 import hashlib
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from training.faults import first_fault
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 
@@ -107,26 +108,13 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainCon
         overrides: top-level values that replace those of the file.
 
     Raises:
-        ConfigError: it is not TOML, or a key is unknown, missing or invalid.
+        ConfigError: it is not TOML in UTF-8, or a key is unknown, missing or invalid.
     """
     try:
         raw = tomllib.loads(path.read_text()) | (overrides or {})
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     try:
         return TrainConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error)}") from error
-
-
-def _describe(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] != "extra_forbidden":
-        return f"{where} = {fault['input']!r}: {fault['msg']}"
-    section: Any = TrainConfig
-    for part in fault["loc"][:-1]:
-        section = section.model_fields[str(part)].annotation
-    close = difflib.get_close_matches(str(fault["loc"][-1]), section.model_fields, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {sorted(section.model_fields)}"
-    return f"{where}: unknown key; {hint}"
+        raise ConfigError(f"{path}: {first_fault(error, TrainConfig)}") from error

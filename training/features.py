@@ -29,6 +29,7 @@ DERIVED_CONTEXT = (HOUR, WEEKDAY)
 US_PER_DAY = 86_400_000_000
 _US_PER_HOUR = 3_600_000_000
 
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 UInt64 = NDArray[np.uint64]
 
@@ -113,12 +114,12 @@ def derived_context(ts_us: Int64) -> Int64:
 
 
 def pack_history(
-    rows: Int64, ts_us: Int64, starts: Int64, ends: Int64, request_ts_us: Int64, length: int
+    rows: Int32 | Int64, ts_us: Int64, starts: Int64, ends: Int64, request_ts_us: Int64, length: int
 ) -> tuple[Int64, NDArray[np.float32], Int64]:
     """Cut the newest `length` interactions before each request out of flat arrays.
 
     Args:
-        rows: int64 [M], item rows of all users' interactions, each user's in time order.
+        rows: integer [M], item rows of all users' interactions, each user's in time order.
         ts_us: int64 [M], their times.
         starts: int64 [B], first interaction of each request's user.
         ends: int64 [B], one past the last interaction the request may see.
@@ -135,7 +136,7 @@ def pack_history(
     if len(rows) == 0:
         empty = np.zeros((len(ends), length), dtype=np.int64)
         return empty, empty.astype(np.float32), lengths
-    packed_rows = np.where(valid, rows[positions], OOV)
+    packed_rows = np.where(valid, rows[positions], OOV).astype(np.int64)
     age_us = np.where(valid, request_ts_us[:, None] - ts_us[positions], 0)
     return packed_rows, (age_us / US_PER_DAY).astype(np.float32), lengths
 

@@ -61,14 +61,10 @@ def hits(arrays: Arrays, requests: Int64, answers_BK: Int64) -> Hits:
     return Hits(recall, revenue, bought)
 
 
-def candidate_recall(
-    arrays: Arrays, requests: Int64, candidates: list[NDArray[np.int64]]
-) -> float:
+def candidate_recall(arrays: Arrays, requests: Int64, candidates: list[NDArray[np.int64]]) -> float:
     """Share of bought items that reached ranking, mean over requests."""
     shares = [
-        np.isin(
-            arrays.truth_rows[arrays.truth_starts[r] : arrays.truth_starts[r + 1]], rows
-        ).mean()
+        np.isin(arrays.truth_rows[arrays.truth_starts[r] : arrays.truth_starts[r + 1]], rows).mean()
         for r, rows in zip(requests, candidates, strict=True)
     ]
     return float(np.mean(shares)) if shares else 0.0

@@ -1,0 +1,1 @@
+"""Data: three source tables become a prepared dataset, and that becomes batches."""

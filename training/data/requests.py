@@ -33,7 +33,7 @@ def request_tensors(
     return RequestTensors(
         user_BU=torch.from_numpy(users.astype(np.int64)),
         context_BC=torch.from_numpy(context.astype(np.int64)),
-        history_rows_BL=torch.from_numpy(rows.astype(np.int64)),
+        history_rows_BL=torch.from_numpy(rows),
         history_age_days_BL=torch.from_numpy(ages),
         history_len_B=torch.from_numpy(lengths),
         snapshot_B=torch.from_numpy(np.maximum(snapshots, 0)),

@@ -1,9 +1,9 @@
 """Candidates to train on: what was bought, some of the user's past, some of the rest.
 
 Negatives are a sample, and each kind at its own rate: a past item is drawn thousands of times as
-often as a random one. `log_rate` is what sampling adds to the log odds of being bought (Morik et
-al.; "logQ" in Yi et al. 2019); subtracted from the scores while training, it leaves scores that
-compare all items of the catalogue.
+often as a random one. `log_rate` is what sampling takes from the log odds of being bought ("logQ"
+in Yi et al. 2019); subtracted from the scores while training, it leaves scores that compare all
+items of the catalogue.
 
 Legend: B requests, N candidates, P positives, H history negatives, R random negatives, L history.
 """
@@ -36,14 +36,19 @@ class Candidates(NamedTuple):
     in_history_BN: Tensor
     """bool, the user interacted with the item before."""
     log_rate_BN: Tensor
-    """float32, log odds added by sampling."""
+    """float32, log of the rate at which the item is drawn when it is not bought, less that when it
+    is; 0 is every time."""
 
 
 class CandidateSampler:
     """Draws candidates for training requests."""
 
     def __init__(
-        self, arrays: Arrays, train_purchases: int, config: CandidateConfig, seed: int
+        self,
+        arrays: Arrays,
+        train_purchases: int,
+        config: CandidateConfig,
+        seed: int | np.random.Generator,
     ) -> None:
         """Fit the popularity of random negatives.
 
@@ -51,7 +56,7 @@ class CandidateSampler:
             arrays: the dataset.
             train_purchases: time before which purchases count towards popularity, microseconds.
             config: how many of each kind.
-            seed: seeds the draws.
+            seed: seeds the draws, or the generator to draw from.
         """
         self._arrays = arrays
         self._config = config
@@ -125,12 +130,13 @@ class CandidateSampler:
     def _random_items(self, requests: int, truth_keys: Int64, history_keys: Int64) -> Int64:
         size = (requests, self._config.random_negatives)
         rows = np.searchsorted(self._cumulative, self._random.random(size), side="right")
-        rows = np.clip(rows, 1, self._items - 1)
+        rows = np.sort(np.clip(rows, 1, self._items - 1), axis=1)
+        rows[:, 1:][rows[:, 1:] == rows[:, :-1]] = OOV  # drawn twice is drawn
         keys = self._keys(rows)
         return np.where(_contains(truth_keys, keys) | _contains(history_keys, keys), OOV, rows)
 
     def _choose(self, rows: Int64, eligible: Bool, most: int) -> Int64:
-        """`most` eligible entries of each line, uniformly without replacement, padded with `OOV`."""
+        """Uniformly `most` eligible entries a line without replacement, padded with `OOV`."""
         order = self._random.random(rows.shape, dtype=np.float32)
         order[~eligible] = 2.0
         if rows.shape[1] > most:
@@ -144,4 +150,5 @@ def _contains(ascending: Int64, keys: Int64) -> Bool:
     if len(ascending) == 0:
         return np.zeros(keys.shape, dtype=np.bool_)
     places = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
-    return ascending[places] == keys
+    found: Bool = ascending[places] == keys
+    return found

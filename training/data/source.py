@@ -1,15 +1,35 @@
 """Dataset description: a TOML that names the columns of users, items and interactions."""
 
-import difflib
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from training.bundle import AVAILABLE, ITEM_ID, POPULARITY, PRICE_MICROS
+from training.faults import first_fault
+
+RESERVED = (ITEM_ID, PRICE_MICROS, AVAILABLE, POPULARITY)
+"""Columns of every bundle's item table, which item features stand beside."""
 
 
 class DatasetError(ValueError):
     """Input data that cannot be used; the message names file, column, row and remedy."""
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{repeated[0]!r} occurs twice; name each column once")
+    return names
+
+
+def _unreserved(names: tuple[str, ...]) -> tuple[str, ...]:
+    if taken := [name for name in names if name in RESERVED]:
+        raise ValueError(f"{taken[0]!r} is a column of every item table; rename it")
+    return names
+
+
+_Columns = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 
 
 class _Section(BaseModel):
@@ -21,7 +41,7 @@ class UsersSection(_Section):
 
     file: str
     id: str
-    features: tuple[str, ...] = ()
+    features: _Columns = ()
     """Categorical columns; null is allowed."""
 
 
@@ -30,14 +50,14 @@ class ItemsSection(_Section):
 
     file: str
     id: str
-    features: tuple[str, ...] = ()
+    features: Annotated[_Columns, AfterValidator(_unreserved)] = ()
     """Categorical columns; null is allowed. The first also groups items in the history features."""
     available: str | None = None
     """Boolean column: may be recommended. All items may if absent."""
 
 
 class InteractionsSection(_Section):
-    """Table of interactions: one row an item of a request."""
+    """Table of interactions: one row an item of a request; further rows of it are added up."""
 
     file: str
     user: str
@@ -48,7 +68,7 @@ class InteractionsSection(_Section):
     """Money of the row in currency units, not negative."""
     price: str | None = None
     """Price of one piece in currency units; the row's revenue if absent."""
-    context: tuple[str, ...] = ()
+    context: _Columns = ()
     """Columns known when the request arrives, such as the store or the device."""
 
 
@@ -82,22 +102,9 @@ def read_dataset_config(path: Path) -> DatasetConfig:
         raise DatasetError(f"{path} does not exist; write one as docs/data.md shows")
     try:
         raw = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} is not valid TOML: {error}") from error
     try:
         return DatasetConfig.model_validate(raw)
     except ValidationError as error:
-        raise DatasetError(f"{path}: {_first_fault(error)}") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] != "extra_forbidden":
-        return f"{where}: {fault['msg']}"
-    section: Any = DatasetConfig
-    for part in fault["loc"][:-1]:
-        section = section.model_fields[str(part)].annotation
-    close = difflib.get_close_matches(str(fault["loc"][-1]), section.model_fields, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {sorted(section.model_fields)}"
-    return f"{where}: unknown key; {hint}"
+        raise DatasetError(f"{path}: {first_fault(error, DatasetConfig)}") from error

@@ -7,6 +7,8 @@ import duckdb
 
 from training.data.source import DatasetConfig, DatasetError
 
+_MONEY = "BETWEEN 0 AND 1e9"
+
 
 class Columns:
     """Names of the columns that stand for a user's or item's features and a request's context."""
@@ -22,27 +24,38 @@ class Columns:
         return f"c{position}"
 
 
-def open_tables(
-    connection: duckdb.DuckDBPyConnection, config: DatasetConfig, folder: Path
-) -> None:
+def identifier(name: str) -> str:
+    """SQL of a column name, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """SQL of a string, whatever characters it has."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def open_tables(connection: duckdb.DuckDBPyConnection, config: DatasetConfig, folder: Path) -> None:
     """Create the tables `users`, `items` and `interactions` from the files of a dataset.
 
     Raises:
         DatasetError: a file, column or value breaks a rule.
     """
-    _open_entities(
-        connection, "users", folder / config.users.file, config.users.id, config.users.features
-    )
-    connection.execute(
-        "CREATE TABLE users AS SELECT id AS user_id, * EXCLUDE (id), "
-        "row_number() OVER (ORDER BY id) - 1 AS user_row FROM users_source"
-    )
-    items = config.items
+    # A time without a zone is UTC, wherever this machine stands.
+    connection.execute("SET TimeZone = 'UTC'")
+    users, items = config.users, config.items
+    _open_entities(connection, "users", folder / users.file, users.id, users.features)
     _open_entities(
         connection, "items", folder / items.file, items.id, items.features, items.available
     )
-    connection.execute("CREATE TABLE items AS SELECT id AS item_id, * EXCLUDE (id) FROM items_source")
     _open_interactions(connection, config, folder / config.interactions.file)
+    connection.execute(
+        "CREATE TABLE users AS SELECT id AS user_id, * EXCLUDE (id, available), "
+        "row_number() OVER (ORDER BY id) - 1 AS user_row FROM users_source"
+    )
+    connection.execute(
+        "CREATE TABLE items AS SELECT id AS item_id, * EXCLUDE (id) FROM items_source"
+    )
+    _join_interactions(connection, len(config.interactions.context))
 
 
 def _open_entities(
@@ -53,86 +66,91 @@ def _open_entities(
     features: tuple[str, ...],
     available: str | None = None,
 ) -> None:
-    wanted = [key, *features, *([available] if available else [])]
-    _check_columns(connection, path, wanted)
-    columns = [f'"{key}"::VARCHAR AS id']
-    columns += [f'"{name}"::VARCHAR AS {Columns.feature(i)}' for i, name in enumerate(features)]
-    if table == "items":
-        flag = f'coalesce("{available}"::BOOLEAN, false)' if available else "true"
-        columns.append(f"{flag} AS available")
-    connection.execute(
-        f"CREATE TEMP TABLE {table}_source AS SELECT {', '.join(columns)} FROM read_parquet(?)",
-        [str(path)],
+    _check_columns(connection, path, [key, *features, *([available] if available else [])])
+    flag = f"TRY_CAST({identifier(available)} AS BOOLEAN)" if available else "true"
+    named = "".join(
+        f", {identifier(name)}::VARCHAR AS {Columns.feature(i)}" for i, name in enumerate(features)
     )
     source = f"{table}_source"
-    _forbid(connection, path, source, "id IS NULL", f"{key} is null", "remove or fill the row")
-    _forbid(
-        connection,
-        path,
-        source,
-        "id IN (SELECT id FROM SOURCE GROUP BY id HAVING count(*) > 1)".replace("SOURCE", source),
-        f"{key} occurs more than once",
-        "keep one row an id",
-        show="id",
+    connection.execute(
+        f"CREATE TEMP TABLE {source} AS "
+        f"SELECT {identifier(key)}::VARCHAR AS id, {flag} AS available{named} "
+        "FROM read_parquet(?)",
+        [str(path)],
     )
+    repeated = f"id IN (SELECT id FROM {source} GROUP BY id HAVING count(*) > 1)"
+    for condition, column, rule, remedy in (
+        ("id IS NULL", key, "an id", "fill or remove the row"),
+        (repeated, key, "unique", "keep one row an id"),
+        ("available IS NULL", available or "", "true or false", "mend the row"),
+    ):
+        _forbid(connection, path, source, condition, column, rule, remedy)
 
 
 def _open_interactions(
     connection: duckdb.DuckDBPyConnection, config: DatasetConfig, path: Path
 ) -> None:
     section = config.interactions
-    wanted = [section.user, section.item, section.time, section.revenue, *section.context]
-    _check_columns(connection, path, [*wanted, *([section.price] if section.price else [])])
     price = section.price or section.revenue
+    wanted = [section.user, section.item, section.time, section.revenue, price]
+    _check_columns(connection, path, [*wanted, *section.context])
+    user, item, time, revenue, price_sql = (identifier(name) for name in wanted)
     context = "".join(
-        f', "{name}"::VARCHAR AS {Columns.context(i)}' for i, name in enumerate(section.context)
+        f", {identifier(name)}::VARCHAR AS {Columns.context(i)}"
+        for i, name in enumerate(section.context)
     )
-    try:
-        connection.execute(
-            f"""
-            CREATE TEMP TABLE interactions_source AS
-            SELECT "{section.user}"::VARCHAR AS user_id, "{section.item}"::VARCHAR AS item_id,
-                   epoch_us("{section.time}"::TIMESTAMPTZ::TIMESTAMP) AS ts_us,
-                   "{section.revenue}"::DOUBLE AS revenue, "{price}"::DOUBLE AS price{context}
-            FROM read_parquet(?)
-            """,
-            [str(path)],
-        )
-    except duckdb.ConversionException as error:
-        raise DatasetError(f"{path}: {str(error).splitlines()[0]}") from error
-    for condition, fault, show in (
-        ("user_id IS NULL", f"{section.user} is null", ""),
-        ("item_id IS NULL", f"{section.item} is null", ""),
-        ("ts_us IS NULL", f"{section.time} is null", ""),
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE interactions_source AS
+        SELECT {user}::VARCHAR AS user_id, {item}::VARCHAR AS item_id,
+               epoch_us(TRY_CAST({time} AS TIMESTAMPTZ)) AS ts_us,
+               TRY_CAST({revenue} AS DOUBLE) AS revenue,
+               TRY_CAST({price_sql} AS DOUBLE) AS price{context}
+        FROM read_parquet(?)
+        """,
+        [str(path)],
+    )
+    for condition, column, rule, remedy in (
         (
-            "revenue IS NULL OR NOT revenue BETWEEN 0 AND 1e9",
-            f"{section.revenue} must be a number from 0 to 1e9",
-            "revenue",
+            "user_id IS NULL OR user_id NOT IN (SELECT id FROM users_source)",
+            section.user,
+            f"in {config.users.id} of {config.users.file}",
+            "add it there or remove the row",
         ),
         (
-            "price IS NULL OR NOT price BETWEEN 0 AND 1e9",
-            f"{price} must be a number from 0 to 1e9",
-            "price",
+            "item_id IS NULL OR item_id NOT IN (SELECT id FROM items_source)",
+            section.item,
+            f"in {config.items.id} of {config.items.file}",
+            "add it there or remove the row",
+        ),
+        ("ts_us IS NULL", section.time, "a time", "mend the row"),
+        (
+            f"revenue IS NULL OR NOT revenue {_MONEY}",
+            section.revenue,
+            "a number from 0 to 1e9",
+            "mend the row",
         ),
         (
-            "user_id NOT IN (SELECT user_id FROM users)",
-            f"{section.user} is not in {config.users.file}",
-            "user_id",
-        ),
-        (
-            "item_id NOT IN (SELECT item_id FROM items)",
-            f"{section.item} is not in {config.items.file}",
-            "item_id",
+            f"price IS NULL OR NOT price {_MONEY}",
+            price,
+            "a number from 0 to 1e9",
+            "mend the row",
         ),
     ):
-        _forbid(connection, path, "interactions_source", condition, fault, "mend the row", show)
+        _forbid(connection, path, "interactions_source", condition, column, rule, remedy)
+
+
+def _join_interactions(connection: duckdb.DuckDBPyConnection, contexts: int) -> None:
+    """One interaction for each user, time and item: a store's history knows no lines of a bill."""
+    least = "".join(f", min({Columns.context(i)}) AS {Columns.context(i)}" for i in range(contexts))
     connection.execute(
-        """
+        f"""
         CREATE TABLE interactions AS
-        SELECT user_row, interactions_source.* EXCLUDE (revenue, price),
-               round(revenue * 1e6)::BIGINT AS revenue_micros,
-               round(price * 1e6)::BIGINT AS price_micros
+        SELECT user_row, user_id, item_id, ts_us{least},
+               sum(round(revenue * 1e6)::BIGINT)::BIGINT AS revenue_micros,
+               max(round(price * 1e6)::BIGINT) AS price_micros
         FROM interactions_source JOIN users USING (user_id)
+        GROUP BY user_row, user_id, item_id, ts_us
         """
     )
 
@@ -143,12 +161,8 @@ def _check_columns(
     if not path.is_file():
         raise DatasetError(f"{path} does not exist; name the file relative to dataset.toml")
     try:
-        found = [
-            row[0]
-            for row in connection.execute(
-                "DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]
-            ).fetchall()
-        ]
+        described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)])
+        found = [row[0] for row in described.fetchall()]
     except duckdb.Error as error:
         raise DatasetError(f"{path} is not a readable Parquet file; write it again") from error
     for name in wanted:
@@ -161,15 +175,23 @@ def _forbid(
     path: Path,
     table: str,
     condition: str,
-    fault: str,
+    column: str,
+    rule: str,
     remedy: str,
-    show: str = "",
 ) -> None:
-    """Raise for the first row that meets `condition`."""
+    """Raise for the first row that meets `condition`, with the value that its file holds."""
     row = connection.execute(
-        f"SELECT rowid + 1{', ' + show if show else ''} FROM {table} WHERE {condition} "
-        "ORDER BY rowid LIMIT 1"
+        f"SELECT rowid FROM {table} WHERE {condition} ORDER BY rowid LIMIT 1"
     ).fetchone()
-    if row is not None:
-        value = f" (value {row[1]!r})" if show else ""
-        raise DatasetError(f"{path}: row {row[0]}: {fault}{value}; {remedy}")
+    if row is None:
+        return
+    held = connection.execute(
+        f"SELECT {identifier(column)}::VARCHAR FROM read_parquet(?, file_row_number = true) "
+        "WHERE file_row_number = ?",
+        [str(path), row[0]],
+    ).fetchone()
+    assert held is not None
+    value = "null" if held[0] is None else repr(held[0])
+    raise DatasetError(
+        f"{path}: row {row[0] + 1}: {column} is {value} but must be {rule}; {remedy}"
+    )

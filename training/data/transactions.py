@@ -4,27 +4,34 @@ The one way by which purchases reach training, whoever's they are. Everything a 
 computed from interactions strictly before its time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from training.data.dataset import ITEMS, Arrays, DatasetMeta, PreparedDataset, write_prepared
+from training.data.dataset import (
+    ITEMS,
+    REPLAY,
+    Arrays,
+    DatasetMeta,
+    Float32,
+    Int32,
+    Int64,
+    PreparedDataset,
+    write_prepared,
+)
+from training.data.fields import context_fields, encode, item_fields, user_fields
 from training.data.replay import write_replay
 from training.data.source import DatasetConfig, DatasetError, read_dataset_config
-from training.data.tables import Columns, open_tables
-from training.features import OOV, US_PER_DAY, CategoricalField
+from training.data.tables import Columns, identifier, open_tables
+from training.features import OOV, US_PER_DAY
 
 SNAPSHOT_DAYS = 7
 POPULARITY_DAYS = 28
-MAX_VOCABULARY = 100_000
 
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 Step = Callable[[str], None]
 
 
@@ -46,31 +53,32 @@ def prepare(config_path: Path, out: Path, step: Step = lambda _: None) -> Prepar
         step("Splitting by time and indexing")
         test_start, validation_start = _split(connection, config)
         _index_items(connection, config, validation_start)
-        arrays = _arrays(connection, config, validation_start, test_start)
-        items = _item_table(connection, config)
+        _index_requests(connection, config)
         meta = DatasetMeta(
             name=config.name,
             currency=config.currency,
             validation_start_us=validation_start,
             test_start_us=test_start,
-            user_fields=_vocabularies(connection, config.users.features, "users", validation_start),
-            context_fields=_vocabularies(
-                connection, config.interactions.context, "interactions", validation_start
-            ),
-            item_fields=_vocabularies(connection, config.items.features, "items", validation_start),
+            user_fields=user_fields(connection, config, validation_start),
+            context_fields=context_fields(connection, config, validation_start),
+            item_fields=item_fields(connection, config, validation_start),
         )
-        arrays = _encode_fields(connection, config, meta, arrays)
+        arrays = _arrays(connection, meta)
+        items = _item_table(connection, config)
         step("Writing the replay of the test period")
 
         def write_rest(folder: Path) -> None:
             pq.write_table(items, folder / ITEMS)
-            write_replay(connection, config, test_start, folder)
+            write_replay(connection, config, test_start, folder / REPLAY)
 
         return write_prepared(out, meta, arrays, write_rest)
 
 
 def _split(connection: duckdb.DuckDBPyConnection, config: DatasetConfig) -> tuple[int, int]:
     """Starts of the test and the validation period."""
+    (count,) = _one(connection, "SELECT count(*) FROM interactions")
+    if count == 0:
+        raise DatasetError(f"{config.interactions.file} has no rows; bring some interactions")
     first, last = _one(connection, "SELECT min(ts_us), max(ts_us) FROM interactions")
     test_start = last - config.split.test_days * US_PER_DAY
     validation_start = test_start - config.split.validation_days * US_PER_DAY
@@ -107,68 +115,76 @@ def _index_items(
         CREATE TABLE purchases AS
         SELECT user_row, coalesce(row, {OOV}) AS row, ts_us, revenue_micros, price_micros
         FROM interactions LEFT JOIN item_rows USING (item_id)
-        ORDER BY user_row, ts_us, interactions.item_id, revenue_micros
+        ORDER BY user_row, ts_us, interactions.item_id
         """
     )
 
 
-def _arrays(
-    connection: duckdb.DuckDBPyConnection,
-    config: DatasetConfig,
-    validation_start: int,
-    test_start: int,
-) -> Arrays:
-    context = "".join(
-        f", min({Columns.context(i)}) AS {Columns.context(i)}"
-        for i in range(len(config.interactions.context))
-    )
-    purchases = connection.execute("SELECT user_row, row, ts_us FROM purchases").fetchnumpy()
+def _index_requests(connection: duckdb.DuckDBPyConnection, config: DatasetConfig) -> None:
+    """Number the requests: what a user bought at one time, at least one eligible item."""
+    contexts = range(len(config.interactions.context))
+    least = "".join(f", min({Columns.context(i)}) AS {Columns.context(i)}" for i in contexts)
     connection.execute(
         f"""
         CREATE TABLE requests AS
         SELECT row_number() OVER (ORDER BY user_row, ts_us) - 1 AS request, * FROM (
-            SELECT user_row, ts_us{context}
-            FROM interactions JOIN item_rows USING (item_id) GROUP BY user_row, ts_us)
+            SELECT user_row, ts_us{least}
+            FROM interactions LEFT JOIN item_rows USING (item_id)
+            GROUP BY user_row, ts_us HAVING count(row) > 0)
         """
     )
+
+
+def _arrays(connection: duckdb.DuckDBPyConnection, meta: DatasetMeta) -> Arrays:
+    purchases = connection.execute("SELECT user_row, row, ts_us FROM purchases").fetchnumpy()
     requests = connection.execute(
         "SELECT user_row, ts_us FROM requests ORDER BY request"
     ).fetchnumpy()
-    truth = connection.execute(
-        f"""
-        SELECT request, row, sum(revenue_micros)::BIGINT AS micros
-        FROM purchases JOIN requests USING (user_row, ts_us) WHERE row != {OOV}
-        GROUP BY request, row ORDER BY request, row
-        """
-    ).fetchnumpy()
-    users = _one(connection, "SELECT count(*) FROM users")[0]
-    user_starts = np.searchsorted(purchases["user_row"], np.arange(users + 1))
-    history_end = _history_ends(connection)
-    starts, price, popularity = _snapshots(connection, validation_start, test_start)
+    (users,) = _one(connection, "SELECT count(*) FROM users")
+    user_starts = np.searchsorted(purchases["user_row"], np.arange(users))
+    truth_starts, truth_rows, truth_micros = _truth(connection, len(requests["ts_us"]))
+    starts, price, popularity = _snapshots(connection, meta.test_start_us)
+    items = "item_rows JOIN items USING (item_id) ORDER BY row"
+    known_items = encode(connection, items, meta.item_fields, Columns.feature)
     return Arrays(
         purchase_rows=purchases["row"].astype(np.int32),
         purchase_ts_us=purchases["ts_us"],
         request_user=requests["user_row"].astype(np.int32),
         request_ts_us=requests["ts_us"],
-        request_context=np.zeros((len(requests["ts_us"]), 0), dtype=np.int32),
+        request_context=encode(
+            connection, "requests ORDER BY request", meta.context_fields, Columns.context
+        ),
         history_start=user_starts[requests["user_row"]].astype(np.int64),
-        history_end=history_end,
-        truth_starts=np.searchsorted(
-            truth["request"], np.arange(len(requests["ts_us"]) + 1)
-        ).astype(np.int64),
-        truth_rows=truth["row"].astype(np.int32),
-        truth_micros=truth["micros"],
-        user_fields=np.zeros((users, 0), dtype=np.int32),
-        item_fields=np.zeros((1, 0), dtype=np.int32),
+        history_end=_history_ends(connection),
+        truth_starts=truth_starts,
+        truth_rows=truth_rows,
+        truth_micros=truth_micros,
+        user_fields=encode(
+            connection, "users ORDER BY user_row", meta.user_fields, Columns.feature
+        ),
+        item_fields=np.pad(known_items, ((1, 0), (0, 0)), constant_values=OOV),
         snapshot_start_us=starts,
         snapshot_price=price,
         snapshot_popularity=popularity,
     )
 
 
+def _truth(connection: duckdb.DuckDBPyConnection, requests: int) -> tuple[Int64, Int32, Int64]:
+    """Eligible items that each request bought, each once, and their money."""
+    truth = connection.execute(
+        f"""
+        SELECT request, row, revenue_micros AS micros
+        FROM purchases JOIN requests USING (user_row, ts_us) WHERE row != {OOV}
+        ORDER BY request, row
+        """
+    ).fetchnumpy()
+    starts = np.searchsorted(truth["request"], np.arange(requests + 1)).astype(np.int64)
+    return starts, truth["row"].astype(np.int32), truth["micros"]
+
+
 def _history_ends(connection: duckdb.DuckDBPyConnection) -> Int64:
     """For each request, one past the last purchase of its user strictly before it."""
-    result = connection.execute(
+    ends = connection.execute(
         """
         WITH numbered AS (
             SELECT user_row, ts_us, row_number() OVER (ORDER BY user_row, ts_us) - 1 AS position
@@ -176,12 +192,12 @@ def _history_ends(connection: duckdb.DuckDBPyConnection) -> Int64:
         trips AS (SELECT user_row, ts_us, min(position) AS first FROM numbered GROUP BY ALL)
         SELECT first FROM requests JOIN trips USING (user_row, ts_us) ORDER BY request
         """
-    ).fetchnumpy()
-    return result["first"].astype(np.int64)
+    ).fetchnumpy()["first"]
+    return ends.astype(np.int64)
 
 
 def _snapshots(
-    connection: duckdb.DuckDBPyConnection, validation_start: int, test_start: int
+    connection: duckdb.DuckDBPyConnection, test_start: int
 ) -> tuple[Int64, Float32, Float32]:
     """What was known of each item at the start of every week, the last one at the test's start."""
     (first,) = _one(connection, "SELECT min(ts_us) FROM purchases")
@@ -208,69 +224,12 @@ def _snapshots(
 
 def _item_table(connection: duckdb.DuckDBPyConnection, config: DatasetConfig) -> pa.Table:
     columns = "".join(
-        f', {Columns.feature(i)} AS "{name}"' for i, name in enumerate(config.items.features)
+        f", {Columns.feature(i)} AS {identifier(name)}"
+        for i, name in enumerate(config.items.features)
     )
-    return connection.execute(
+    return connection.sql(
         f"SELECT item_id, available{columns} FROM item_rows JOIN items USING (item_id) ORDER BY row"
     ).to_arrow_table()
-
-
-def _vocabularies(
-    connection: duckdb.DuckDBPyConnection, names: Sequence[str], table: str, before_us: int
-) -> tuple[CategoricalField, ...]:
-    """Values of each column that the training period has, the most frequent first."""
-    fields = []
-    for position, name in enumerate(names):
-        column = (
-            Columns.context(position) if table == "interactions" else Columns.feature(position)
-        )
-        join = {"users": "JOIN users USING (user_row)", "items": "JOIN items USING (item_id)"}
-        rows = connection.execute(
-            f"""
-            SELECT {column} FROM interactions {join.get(table, "")}
-            JOIN item_rows USING (item_id)
-            WHERE ts_us < {before_us} AND {column} IS NOT NULL
-            GROUP BY ALL ORDER BY count(*) DESC, {column} LIMIT {MAX_VOCABULARY}
-            """
-        ).fetchall()
-        fields.append(CategoricalField(name=name, vocabulary=tuple(row[0] for row in rows)))
-    return tuple(fields)
-
-
-def _encode_fields(
-    connection: duckdb.DuckDBPyConnection, config: DatasetConfig, meta: DatasetMeta, arrays: Arrays
-) -> Arrays:
-    """Fill in the field indices of users, requests and items."""
-    users = _encode(connection, "users ORDER BY user_row", meta.user_fields, Columns.feature)
-    context = _encode(connection, "requests ORDER BY request", meta.context_fields, Columns.context)
-    items = _encode(
-        connection,
-        "item_rows JOIN items USING (item_id) ORDER BY row",
-        meta.item_fields,
-        Columns.feature,
-    )
-    unknown = np.full((1, items.shape[1]), OOV, dtype=np.int32)
-    return arrays._replace(
-        user_fields=users,
-        request_context=context,
-        item_fields=np.concatenate([unknown, items]),
-    )
-
-
-def _encode(
-    connection: duckdb.DuckDBPyConnection,
-    relation: str,
-    fields: Sequence[CategoricalField],
-    column: Callable[[int], str],
-) -> NDArray[np.int32]:
-    names = ", ".join(column(i) for i in range(len(fields))) or "0"
-    table = connection.execute(f"SELECT {names} FROM {relation}").to_arrow_table()
-    encoded = np.zeros((table.num_rows, len(fields)), dtype=np.int32)
-    for i, field in enumerate(fields):
-        values = table.column(i).combine_chunks()
-        indices = pa.compute.index_in(values, pa.array(field.vocabulary, values.type))
-        encoded[:, i] = indices.fill_null(-1).to_numpy() + 1
-    return encoded
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:

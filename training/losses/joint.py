@@ -25,6 +25,7 @@ def topk_cross_entropy(
     operator: str = "dftopk",
     tau: float = 1.0,
     mask: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy between one stage's soft top-k membership and the labels.
 
@@ -35,14 +36,18 @@ def topk_cross_entropy(
         operator: name of a differentiable top-k.
         tau: its temperature.
         mask: bool [B, N], True where an entry is valid.
+        weights: floating point [B], at least 0: what an entry of each row weighs; 1 if left out.
 
     Returns:
-        Scalar: mean over the valid entries of rows with 0 < k < valid entries; 0 if there are none.
+        Scalar: weighted mean over the valid entries of rows with 0 < k < valid entries; 0 if there
+        are none.
 
     Raises:
         ValueError: an argument of a wrong type, shape or range.
     """
-    return joint_cross_entropy([scores_BN], labels_BN, [k_B], operator, tau, mask)
+    return joint_cross_entropy(
+        [scores_BN], labels_BN, [k_B], operator, tau, mask, weights=weights
+    )
 
 
 def joint_cross_entropy(
@@ -53,6 +58,7 @@ def joint_cross_entropy(
     tau: float = 1.0,
     masks: Sequence[Tensor | None] | Tensor | None = None,
     passes: Sequence[Tensor | None] = (),
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy between survival through all stages and the labels.
 
@@ -70,9 +76,10 @@ def joint_cross_entropy(
         masks: bool [B, N], True where an entry competes in a stage: one for all, or one a stage.
         passes: nothing, or for each stage None or a bool [B, N] of the entries that bypass it: the
             stage's factor is 1 for them, whether or not they compete in it.
+        weights: floating point [B], at least 0: what an entry of each row weighs; 1 if left out.
 
     Returns:
-        Scalar: mean over the entries that count; 0 if there are none.
+        Scalar: weighted mean over the entries that count; 0 if there are none.
 
     Raises:
         ValueError: an argument of a wrong type, shape, length or range.
@@ -93,7 +100,14 @@ def joint_cross_entropy(
         counted &= open_BN | passed_BN
     counted &= torch.stack(opens).any(0)
     nll: Tensor = _SurvivalCrossEntropy.apply(labels_BN, *logits, *opens)  # type: ignore[no-untyped-call]
-    return torch.where(counted, nll, 0.0).sum() / counted.sum().clamp(min=1)
+    if weights is not None and weights.shape != labels_BN.shape[:1]:
+        raise ValueError(
+            f"weights of shape {list(weights.shape)} must be [{len(labels_BN)}], one a row"
+        )
+    row_B1 = 1.0 if weights is None else weights.unsqueeze(1)
+    weight = counted.to(nll.dtype) * row_B1
+    total = weight.sum()
+    return (torch.where(counted, nll, 0.0) * weight).sum() / torch.where(total > 0, total, 1.0)
 
 
 def _check_labels(stage_scores: Sequence[Tensor], labels: Tensor) -> None:

@@ -1,0 +1,1 @@
+"""Models: the stages of a cascade, scriptable, with their features computed inside."""

@@ -1,4 +1,4 @@
-"""Deep interest network: a ranker that attends to the history with each candidate (Zhou et al. 2018).
+"""Deep interest network: each candidate attends to the history (Zhou et al. 2018).
 
 The first attention layer is linear in (q, k, q * k), where q is the candidate and k an interaction,
 so its weights fold into one matrix a request: [N, A] x [A, L * H], and the N x L x 3A concatenation
@@ -47,7 +47,8 @@ class TargetAttention(nn.Module):
         hidden_BNK = torch.baddbmm(offset_B1K, query_BNA, folded_BKA.transpose(1, 2)).relu()
         weights_BNL = self.out(hidden_BNK.view(B, N, L, H)).squeeze(3)
         weights_BNL = weights_BNL * valid_BL.unsqueeze(1)
-        return weights_BNL @ keys_BLA / L**0.5
+        attended_BNA: Tensor = weights_BNL @ keys_BLA / L**0.5
+        return attended_BNA
 
 
 class DeepInterestNetwork(nn.Module):
@@ -112,5 +113,5 @@ class DeepInterestNetwork(nn.Module):
         pair_BNX = torch.cat([dense_BNX, attended_BNA, affinity_BN1, similarity_BN1], dim=2)
         hidden_BNH = self.deep_pair(pair_BNX) + deep_item_BNH
         hidden_BNH = hidden_BNH + self.deep_request(request_BR).unsqueeze(1)
-        logits_BN1 = self.wide(dense_BNX) + self.deep(hidden_BNH) + self.item_bias(rows_BN)
+        logits_BN1: Tensor = self.wide(dense_BNX) + self.deep(hidden_BNH) + self.item_bias(rows_BN)
         return logits_BN1.squeeze(2)

@@ -19,8 +19,8 @@ class FieldEmbedding(nn.Module):
         super().__init__()
         self.oov_rate = oov_rate
         self.width = width * len(cardinalities)
-        offsets = torch.tensor([0, *cardinalities[:-1]]).cumsum(0) if cardinalities else torch.zeros(0)
-        self.register_buffer("offsets_F", offsets.long())
+        sizes = torch.tensor(cardinalities, dtype=torch.int64)
+        self.register_buffer("offsets_F", sizes.cumsum(0) - sizes)
         self.offsets_F: Tensor
         self.table = nn.Embedding(max(sum(cardinalities), 1), width)
         nn.init.normal_(self.table.weight, std=0.1)
@@ -30,4 +30,5 @@ class FieldEmbedding(nn.Module):
         if self.training:
             kept = torch.rand(indices_BF.shape, device=indices_BF.device) >= self.oov_rate
             indices_BF = indices_BF * kept
-        return self.table(indices_BF + self.offsets_F).flatten(-2)
+        embedded: Tensor = self.table(indices_BF + self.offsets_F)
+        return embedded.flatten(-2)

@@ -27,7 +27,6 @@ class HistoryMatch(nn.Module):
         self.rates_W: Tensor
         self.width = (groups_GI.shape[0] + 1) * (len(WINDOWS_DAYS) + 1) + 3 * groups_GI.shape[0]
 
-    @torch.no_grad()
     def forward(
         self,
         history_rows_BL: Tensor,
@@ -52,9 +51,7 @@ class HistoryMatch(nn.Module):
         for g in range(self.groups_GI.shape[0]):
             groups_I = self.groups_GI[g]
             history_BL = torch.where(valid_BL, groups_I[history_rows_BL], 0)
-            features.append(
-                _match(history_BL, history_age_days_BL, weights_BLW, groups_I[rows_BN])
-            )
+            features.append(_match(history_BL, history_age_days_BL, weights_BLW, groups_I[rows_BN]))
         return torch.cat(features, dim=2)
 
 

@@ -58,7 +58,8 @@ class ItemFeatures(nn.Module):
 
     def _projected(self, rows: Tensor) -> Tensor:
         fields = self.field_embedding(self.fields_IF[rows])
-        return self.project(torch.cat([self.ids(rows), fields], dim=-1))
+        projected: Tensor = self.project(torch.cat([self.ids(rows), fields], dim=-1))
+        return projected
 
     def snapshot(self, rows_BN: Tensor, snapshot_B: Tensor) -> Tensor:
         """Log price, whether a price is known, and log popularity: float [B, N, X]."""

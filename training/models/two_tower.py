@@ -75,9 +75,7 @@ class TwoTower(nn.Module):
     def encode_items(self) -> Tensor:
         """Vectors of all items but the unknown one, at the newest snapshot: float [I, D]."""
         rows_1I = torch.arange(1, self.items.fields_IF.shape[0], device=self.rates_W.device)
-        newest_1 = torch.tensor(
-            [self.items.snapshots_SIX.shape[0] - 1], device=self.rates_W.device
-        )
+        newest_1 = torch.tensor([self.items.snapshots_SIX.shape[0] - 1], device=self.rates_W.device)
         return self._items_at(rows_1I.unsqueeze(0), newest_1)[0]
 
     def forward(
