@@ -22,17 +22,13 @@ RANK = "rank"
 
 
 class Cascade(nn.Module):
-    """A retrieval stage and a ranking stage that score the same candidates."""
+    """A retrieval stage and the ranking stage behind it."""
 
     def __init__(self, retrieval: TwoTower, rank: DeepInterestNetwork) -> None:
         """Join two stages."""
         super().__init__()
         self.retrieval = retrieval
         self.rank = rank
-
-    def forward(self, request: RequestTensors, rows_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of retrieval and of ranking, float [B, N] each."""
-        return self.retrieval(*request, rows_BN), self.rank(*request, rows_BN)
 
 
 def feature_schema(meta: DatasetMeta, config: TrainConfig) -> FeatureSchema:

@@ -26,9 +26,11 @@ class CandidateConfig(_Section):
     positives: int = Field(default=24, ge=1)
     """Most bought items a request; more are sampled down."""
     history_negatives: int = Field(default=40, ge=0)
-    """Items of the user's own history that were not bought this time. For ranking only."""
+    """For ranking: items of the user's own history that were not bought this time."""
+    recalled_negatives: int = Field(default=60, ge=1)
+    """For ranking: items that retrieval recalls and that were neither bought nor in the history."""
     random_negatives: int = Field(default=80, ge=1)
-    """Items drawn by popularity and uniformly, half and half."""
+    """For retrieval: items drawn by popularity and uniformly, half and half."""
 
 
 class RetrievalConfig(_Section):
@@ -60,14 +62,16 @@ class TrainConfig(_Section):
     through the operator."""
     operator: str = "dftopk"
     tau: float = Field(default=1.0, gt=0)
+    joint_weight: float = Field(default=0.3, ge=0)
+    """What surviving the whole cascade weighs beside each stage's own term."""
     seed: int = 0
     epochs: int = Field(default=1, ge=1)
-    train_requests: int = Field(default=120_000, ge=1)
+    train_requests: int = Field(default=30_000, ge=1)
     """The newest requests of the training period are used, at most this many."""
-    batch_size: int = Field(default=256, ge=1)
-    learning_rate: float = Field(default=3e-3, gt=0)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-2, gt=0)
     history_length: int = Field(default=1000, ge=1)
-    evaluations: int = Field(default=4, ge=1)
+    evaluations: int = Field(default=3, ge=1)
     """Validations a run, evenly spaced; each writes a checkpoint."""
     patience: int = Field(default=2, ge=1)
     """Validations without a better recall@20 after which training stops."""

@@ -195,8 +195,12 @@ class Trainer:
         """Make a step: how many requests it saw, and its losses."""
         requests = self._batch(self.step)
         request = request_tensors(self._arrays, requests, self.config.history_length)
-        candidates = self._sampler.draw(requests, request.history_rows_BL.numpy())
-        loss = self.objective(*self.cascade(request, candidates.rows_BN), candidates)
+        catalogue_BI = self.cascade.retrieval.score_items(*request)
+        keep = min(self.config.retrieval.keep, catalogue_BI.shape[1])
+        recalled_rows_BK = catalogue_BI.detach().topk(keep, dim=1).indices.numpy() + 1
+        candidates = self._sampler.draw(requests, request.history_rows_BL.numpy(), recalled_rows_BK)
+        rank_BN = self.cascade.rank(*request, candidates.rank.rows_BN)
+        loss = self.objective(catalogue_BI, rank_BN, candidates)
         losses = {"total": loss.total.item()} | {k: v.item() for k, v in loss.parts.items()}
         if not np.isfinite(losses["total"]):
             raise TrainError(

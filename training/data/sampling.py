@@ -1,14 +1,18 @@
-"""Candidates to train on: what was bought, some of the user's past, some of the rest.
+"""Candidates to train on: for each stage, what it meets when it serves.
 
-Negatives are a sample, and each kind at its own rate: a past item is drawn thousands of times as
-often as a random one. `log_rate` is what sampling takes from the log odds of being bought ("logQ"
-in Yi et al. 2019); subtracted from the scores while training, it leaves scores that compare all
-items of the catalogue.
+Retrieval meets the whole catalogue: its list is what was newly bought, and random items. Ranking
+meets what retrieval recalls and what the user's own past adds: its list is what was bought, some of
+the past, and some of what retrieval recalls at this moment of the training. A ranker that trains on
+random items instead learns to find a threshold where no request ever has one.
 
-Legend: B requests, N candidates, P positives, H history negatives, R random negatives, L history.
+Negatives are a sample, each kind at its own rate. `log_rate` is what sampling takes from the log
+odds of being bought ("logQ" in Yi et al. 2019); subtracted from the scores while training, it
+leaves scores that compare everything the stage meets.
+
+Legend: B requests, N candidates, P positives, L history, K recalled.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,20 +28,30 @@ Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
 
-class Candidates(NamedTuple):
-    """N candidates for each of B requests."""
+class CandidateList(NamedTuple):
+    """N candidates of one stage for each of B requests; the first P are what was bought."""
 
     rows_BN: Tensor
     """int64 item rows, `OOV` in the padding."""
     labels_BN: Tensor
     """bool, bought."""
-    valid_BN: Tensor
-    """bool, not padding."""
-    in_history_BN: Tensor
-    """bool, the user interacted with the item before."""
+    competes_BN: Tensor
+    """bool, the stage decides about it. Not padding, for one."""
     log_rate_BN: Tensor
     """float32, log of the rate at which the item is drawn when it is not bought, less that when it
     is; 0 is every time."""
+
+
+class Candidates(NamedTuple):
+    """What each stage trains on."""
+
+    retrieval: CandidateList
+    """Bought items that are new to the user, and random ones."""
+    rank: CandidateList
+    """Bought, past and recalled items. Bought ones that are neither past nor recalled stand here
+    without competing: ranking never sees them."""
+    in_history_BN: Tensor
+    """bool over the list of ranking, the user interacted with the item before."""
 
 
 class CandidateSampler:
@@ -71,31 +85,34 @@ class CandidateSampler:
         drawn = -np.expm1(config.random_negatives * np.log1p(-share))
         self._log_drawn = np.log(np.maximum(drawn, 1e-12)).astype(np.float32)
 
-    def draw(self, requests: Int64, history_rows_BL: Int64) -> Candidates:
+    def draw(self, requests: Int64, history_rows_BL: Int64, recalled_rows_BK: Int64) -> Candidates:
         """Draw candidates.
 
         Args:
             requests: int64 [B], indices of requests.
             history_rows_BL: int64 [B, L], their histories, padded with `OOV`.
+            recalled_rows_BK: int64 [B, K], what retrieval recalls for them now.
         """
         history = np.sort(history_rows_BL, axis=1)
         truth, truth_keys = self._truth(requests)
         history_keys = self._keys(history).ravel()
         positives, kept = self._positives(truth)
+        log_kept = np.log(kept)[:, None]
         past, past_rate = self._past(history, truth_keys)
+        recalled, recalled_rate = self._recalled(recalled_rows_BK, truth_keys, history_keys)
         random = self._random_items(len(requests), truth_keys, history_keys)
-        rows = np.concatenate([positives, past, random], axis=1)
+
+        rows = np.concatenate([positives, past, recalled], axis=1)
         in_history = _contains(history_keys, self._keys(rows)) & (rows != OOV)
-        log_rate = np.where(in_history, np.log(past_rate)[:, None], self._log_drawn[rows])
-        labels = np.zeros(rows.shape, dtype=np.bool_)
-        labels[:, : positives.shape[1]] = positives != OOV
-        return Candidates(
-            rows_BN=torch.from_numpy(rows),
-            labels_BN=torch.from_numpy(labels),
-            valid_BN=torch.from_numpy(rows != OOV),
-            in_history_BN=torch.from_numpy(in_history),
-            log_rate_BN=torch.from_numpy((log_rate - np.log(kept)[:, None]).astype(np.float32)),
-        )
+        recalled_keys = np.sort(self._keys(recalled_rows_BK), axis=1).ravel()
+        reaches = in_history | (_contains(recalled_keys, self._keys(rows)) & (rows != OOV))
+        rate = np.where(in_history, past_rate[:, None], recalled_rate[:, None])
+        rank = _candidate_list(rows, positives, reaches, np.log(rate) - log_kept)
+
+        rows = np.concatenate([positives, random], axis=1)
+        new = (rows != OOV) & ~_contains(history_keys, self._keys(rows))
+        retrieval = _candidate_list(rows, positives, new, self._log_drawn[rows] - log_kept)
+        return Candidates(retrieval, rank, torch.from_numpy(in_history))
 
     def _keys(self, rows_BX: Int64) -> Int64:
         """A number for each pair of request and item, ascending where the rows are."""
@@ -127,6 +144,16 @@ class CandidateSampler:
         rate = self._config.history_negatives / np.maximum(eligible.sum(axis=1), 1)
         return chosen, np.clip(rate, 1e-6, 1.0).astype(np.float32)
 
+    def _recalled(
+        self, recalled: Int64, truth_keys: Int64, history_keys: Int64
+    ) -> tuple[Int64, Float32]:
+        """Some recalled items, neither bought nor past, and the rate of their drawing."""
+        keys = self._keys(recalled)
+        eligible = ~_contains(truth_keys, keys) & ~_contains(history_keys, keys)
+        chosen = self._choose(recalled, eligible, self._config.recalled_negatives)
+        rate = self._config.recalled_negatives / np.maximum(eligible.sum(axis=1), 1)
+        return chosen, np.clip(rate, 1e-6, 1.0).astype(np.float32)
+
     def _random_items(self, requests: int, truth_keys: Int64, history_keys: Int64) -> Int64:
         size = (requests, self._config.random_negatives)
         rows = np.searchsorted(self._cumulative, self._random.random(size), side="right")
@@ -144,6 +171,19 @@ class CandidateSampler:
             rows = np.take_along_axis(rows, columns, axis=1)
             eligible = np.take_along_axis(eligible, columns, axis=1)
         return np.where(eligible, rows, OOV)
+
+
+def _candidate_list(
+    rows: Int64, positives: Int64, competes: Bool, log_rate: NDArray[np.floating[Any]]
+) -> CandidateList:
+    labels = np.zeros(rows.shape, dtype=np.bool_)
+    labels[:, : positives.shape[1]] = positives != OOV
+    return CandidateList(
+        rows_BN=torch.from_numpy(rows),
+        labels_BN=torch.from_numpy(labels),
+        competes_BN=torch.from_numpy(competes),
+        log_rate_BN=torch.from_numpy(log_rate.astype(np.float32)),
+    )
 
 
 def _contains(ascending: Int64, keys: Int64) -> Bool:

@@ -45,9 +45,7 @@ def topk_cross_entropy(
     Raises:
         ValueError: an argument of a wrong type, shape or range.
     """
-    return joint_cross_entropy(
-        [scores_BN], labels_BN, [k_B], operator, tau, mask, weights=weights
-    )
+    return joint_cross_entropy([scores_BN], labels_BN, [k_B], operator, tau, mask, weights=weights)
 
 
 def joint_cross_entropy(
@@ -98,12 +96,40 @@ def joint_cross_entropy(
         open_BN, passed_BN = _fate(scores, k, mask, bypass)
         opens.append(open_BN)
         counted &= open_BN | passed_BN
-    counted &= torch.stack(opens).any(0)
-    nll: Tensor = _SurvivalCrossEntropy.apply(labels_BN, *logits, *opens)  # type: ignore[no-untyped-call]
+    return survival_cross_entropy(logits, labels_BN, opens, counted, weights)
+
+
+def survival_cross_entropy(
+    stage_logits: Sequence[Tensor],
+    labels_BN: Tensor,
+    decides: Sequence[Tensor],
+    counted_BN: Tensor,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy between survival through all stages and the labels, from logits of survival.
+
+    For stages whose thresholds come from elsewhere than the scored entries, such as a cut through
+    the whole catalogue. `joint_cross_entropy` is this over the operator's logits.
+
+    Args:
+        stage_logits: float [B, N] for each of T stages.
+        labels_BN: bool [B, N], True where the entry should survive.
+        decides: bool [B, N] for each stage, True where it decides; elsewhere its factor is 1.
+        counted_BN: bool [B, N], True where an entry counts; one that no stage decides never does.
+        weights: floating point [B], at least 0: what an entry of each row weighs; 1 if left out.
+
+    Returns:
+        Scalar: weighted mean over the entries that count; 0 if there are none.
+
+    Raises:
+        ValueError: the weights have another shape.
+    """
     if weights is not None and weights.shape != labels_BN.shape[:1]:
         raise ValueError(
             f"weights of shape {list(weights.shape)} must be [{len(labels_BN)}], one a row"
         )
+    counted = counted_BN & torch.stack(list(decides)).any(0)
+    nll: Tensor = _SurvivalCrossEntropy.apply(labels_BN, *stage_logits, *decides)  # type: ignore[no-untyped-call]
     row_B1 = 1.0 if weights is None else weights.unsqueeze(1)
     weight = counted.to(nll.dtype) * row_B1
     total = weight.sum()

@@ -78,6 +78,25 @@ class TwoTower(nn.Module):
         newest_1 = torch.tensor([self.items.snapshots_SIX.shape[0] - 1], device=self.rates_W.device)
         return self._items_at(rows_1I.unsqueeze(0), newest_1)[0]
 
+    @torch.jit.unused
+    def score_items(
+        self,
+        user_BU: Tensor,
+        context_BC: Tensor,
+        history_rows_BL: Tensor,
+        history_age_days_BL: Tensor,
+        history_len_B: Tensor,
+        snapshot_B: Tensor,
+    ) -> Tensor:
+        """Logits of all items but the unknown one, each request at its snapshot: float [B, I]."""
+        user_BD = self.encode_user(
+            user_BU, context_BC, history_rows_BL, history_age_days_BL, history_len_B, snapshot_B
+        )
+        rows_I = torch.arange(1, self.items.fields_IF.shape[0], device=self.rates_W.device)
+        items_IX = self.items(rows_I)
+        bias_SI = self.snapshot_bias(self.items.snapshots_SIX[:, 1:]).squeeze(2) + items_IX[:, -1]
+        return user_BD[:, :-1] @ items_IX[:, : self.width].t() + bias_SI[snapshot_B]
+
     def forward(
         self,
         user_BU: Tensor,
