@@ -46,11 +46,11 @@ class Size(NamedTuple):
     replay: tuple[str, ...]
 
 
-FULL = Size(train=(), evaluate=(), replay=("--limit", "6000"))
+FULL = Size(train=(), evaluate=(), replay=())
 QUICK = Size(
-    train=("--set", "train_requests=12000", "--set", "evaluations=2",
+    train=("--set", "train_requests=5000", "--set", "evaluations=1",
            "--set", "validation_requests=500"),
-    evaluate=("--limit", "1500"),
+    evaluate=("--limit", "1000"),
     replay=("--limit", "1200"),
 )  # fmt: skip
 

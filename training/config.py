@@ -66,7 +66,7 @@ class TrainConfig(_Section):
     """What surviving the whole cascade weighs beside each stage's own term."""
     seed: int = 0
     epochs: int = Field(default=1, ge=1)
-    train_requests: int = Field(default=30_000, ge=1)
+    train_requests: int = Field(default=20_000, ge=1)
     """The newest requests of the training period are used, at most this many."""
     batch_size: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=1e-2, gt=0)
