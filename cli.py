@@ -251,6 +251,7 @@ def serve(**options: Any) -> None:  # noqa: ANN401
         -d '{"user_id": "1", "num": 5}'
     """
     logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     from serving.catalog import choose_device
     from serving.server import run
 

@@ -1,4 +1,4 @@
-"""What holds for every test: seeds, and a reason where a GPU is missing."""
+"""What holds for every test: seeds, one thread, and a reason where a GPU is missing."""
 
 import random
 from pathlib import Path
@@ -14,6 +14,12 @@ from training.trainer import train
 
 hypothesis.settings.register_profile("seeded", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("seeded")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tensors are tiny here: on a busy machine more threads only wait for each other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -66,6 +66,7 @@ validation_requests = 120
 [candidates]
 positives = 6
 history_negatives = 20
+recalled_negatives = 20
 random_negatives = 30
 
 [retrieval]

@@ -44,6 +44,7 @@ def run_python(blocks: list[str]) -> None:
     assert failed == 0, "".join(report)
 
 
+@pytest.mark.slow
 def test_readme_bash_blocks_run(tmp_path: Path) -> None:
     blocks = BASH.findall(README.read_text())
     assert blocks, "no bash block of the README is marked with <!-- runs -->"

@@ -71,6 +71,9 @@ class TrainConfig(_Section):
     batch_size: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=1e-2, gt=0)
     history_length: int = Field(default=1000, ge=1)
+    newcomer_share: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the requests that are trained on as if their user had never been seen, so that
+    newcomers are answered sensibly."""
     evaluations: int = Field(default=3, ge=1)
     """Validations a run, evenly spaced; each writes a checkpoint."""
     patience: int = Field(default=2, ge=1)

@@ -30,7 +30,7 @@ from training.checkpoint import (
 from training.config import TrainConfig
 from training.curve import draw_curve
 from training.data.dataset import PreparedDataset, Split
-from training.data.requests import request_tensors
+from training.data.requests import as_newcomers, request_tensors
 from training.data.sampling import CandidateSampler
 from training.metrics import hits
 from training.objective import Objective
@@ -195,6 +195,8 @@ class Trainer:
         """Make a step: how many requests it saw, and its losses."""
         requests = self._batch(self.step)
         request = request_tensors(self._arrays, requests, self.config.history_length)
+        hidden_B = torch.rand(len(requests)) < self.config.newcomer_share
+        request = as_newcomers(request, hidden_B)
         catalogue_BI = self.cascade.retrieval.score_items(*request)
         keep = min(self.config.retrieval.keep, catalogue_BI.shape[1])
         recalled_rows_BK = catalogue_BI.detach().topk(keep, dim=1).indices.numpy() + 1

@@ -1,23 +1,12 @@
 """Prepared datasets that tests read and leave as they are."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.training.tables import Source, corner_shop, random_shop
 from training.data.dataset import PreparedDataset
 from training.data.transactions import prepare
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tensors are tiny here: on a busy machine more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

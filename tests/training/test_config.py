@@ -95,7 +95,7 @@ class TestErrors:
             (
                 MINIMAL + "[candidates]\nquux = 3\n",
                 "candidates.quux is an unknown key; the keys are positives, history_negatives, "
-                "random_negatives",
+                "recalled_negatives, random_negatives",
             ),
             (
                 MINIMAL + 'seed = "lucky"\n',

@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.shop import tiny_config
 from training.checkpoint import (
@@ -26,18 +26,14 @@ from training.checkpoint import (
     read_best,
     read_checkpoint,
 )
+from training.config import TrainConfig
 from training.data.dataset import PreparedDataset
+from training.data.requests import request_tensors
+from training.data.sampling import Candidates
+from training.features import OOV
 from training.trainer import Progress, Trainer, learning_rate, train
 
 QUICK: dict[str, object] = {"train_requests": 128, "epochs": 1, "validation_requests": 20}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:
@@ -195,6 +191,80 @@ def test_every_epoch_sees_every_request_once_in_another_order(
     assert np.array_equal(np.sort(first), newest)
     assert np.array_equal(np.sort(second), newest)
     assert not np.array_equal(first, second)
+
+
+class TestStep:
+    """What a step asks of the sampler: requests, their histories, what is recalled for them."""
+
+    @pytest.fixture
+    def asked(self) -> list[tuple[NDArray[np.int64], ...]]:
+        return []
+
+    def _trainer(
+        self,
+        config: TrainConfig,
+        shop: PreparedDataset,
+        asked: list[tuple[NDArray[np.int64], ...]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Trainer:
+        trainer = Trainer(shop, config)
+        draw = trainer._sampler.draw
+
+        def remember(*arguments: NDArray[np.int64]) -> Candidates:
+            asked.append(arguments)
+            return draw(*arguments)
+
+        monkeypatch.setattr(trainer._sampler, "draw", remember)
+        return trainer
+
+    def test_hands_over_the_top_of_the_whole_catalogue(
+        self,
+        shop: PreparedDataset,
+        tmp_path: Path,
+        asked: list[tuple[NDArray[np.int64], ...]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        config = tiny_config(tmp_path, "dftopk", newcomer_share=0.0)
+        trainer = self._trainer(config, shop, asked, monkeypatch)
+        retrieval = trainer.cascade.eval().retrieval  # so that no value is dropped at random
+        request = request_tensors(shop.arrays, trainer._batch(0), config.history_length)
+        everything = torch.arange(1, len(shop.items)).expand(config.batch_size, -1)
+        scores = retrieval(*request, everything)
+        size, losses = trainer._advance()
+        ((requests, histories, recalled),) = asked
+        assert size == config.batch_size
+        assert requests.tolist() == trainer._batch(0).tolist()
+        assert histories.tolist() == request.history_rows_BL.tolist()
+        assert recalled.shape == (config.batch_size, config.retrieval.keep)
+        found = scores.gather(1, torch.from_numpy(recalled - 1))
+        torch.testing.assert_close(found, scores.topk(config.retrieval.keep).values)
+        assert list(losses) == ["total", "retrieval", "rank", "joint"]
+
+    def test_hides_the_past_of_a_share_of_the_users(
+        self,
+        shop: PreparedDataset,
+        tmp_path: Path,
+        asked: list[tuple[NDArray[np.int64], ...]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        config = tiny_config(tmp_path, "baseline", newcomer_share=0.25)
+        trainer = self._trainer(config, shop, asked, monkeypatch)
+        for _ in range(20):
+            trainer._advance()
+        empty, had = 0, 0
+        for requests, histories, _ in asked:
+            known = shop.arrays.history_end[requests] > shop.arrays.history_start[requests]
+            had += int(known.sum())
+            empty += int((known & (histories == OOV).all(axis=1)).sum())
+        assert abs(empty / had - 0.25) < 4 * (0.25 * 0.75 / had) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["baseline", "dftopk"])
+def test_retrieval_may_keep_more_than_there_is(
+    shop: PreparedDataset, tmp_path: Path, name: str
+) -> None:
+    config = tiny_config(tmp_path, name, **QUICK, retrieval={"width": 8, "keep": 1000})
+    assert train(shop, config, tmp_path / "run").best.recall > 0
 
 
 def refuse(

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from training.data.dataset import Arrays
 from training.features import RequestTensors, derived_context, pack_history
@@ -37,4 +38,21 @@ def request_tensors(
         history_age_days_BL=torch.from_numpy(ages),
         history_len_B=torch.from_numpy(lengths),
         snapshot_B=torch.from_numpy(np.maximum(snapshots, 0)),
+    )
+
+
+def as_newcomers(request: RequestTensors, hidden_B: Tensor) -> RequestTensors:
+    """The same requests, some of them as if their user had never been seen.
+
+    Args:
+        request: B requests.
+        hidden_B: bool [B], whose fields become out-of-vocabulary and whose history is hidden.
+    """
+    shown_B = ~hidden_B
+    shown_B1 = shown_B.unsqueeze(1)
+    return request._replace(
+        user_BU=request.user_BU * shown_B1,
+        history_rows_BL=request.history_rows_BL * shown_B1,
+        history_age_days_BL=request.history_age_days_BL * shown_B1,
+        history_len_B=request.history_len_B * shown_B,
     )

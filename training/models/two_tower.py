@@ -95,7 +95,8 @@ class TwoTower(nn.Module):
         rows_I = torch.arange(1, self.items.fields_IF.shape[0], device=self.rates_W.device)
         items_IX = self.items(rows_I)
         bias_SI = self.snapshot_bias(self.items.snapshots_SIX[:, 1:]).squeeze(2) + items_IX[:, -1]
-        return user_BD[:, :-1] @ items_IX[:, : self.width].t() + bias_SI[snapshot_B]
+        logits_BI: Tensor = user_BD[:, :-1] @ items_IX[:, : self.width].t() + bias_SI[snapshot_B]
+        return logits_BI
 
     def forward(
         self,

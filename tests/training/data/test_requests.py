@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
 from tests.training.tables import Line, Source
 from training.data.dataset import Arrays, PreparedDataset, Split
-from training.data.requests import request_tensors
+from training.data.requests import as_newcomers, request_tensors
 from training.data.transactions import prepare
-from training.features import OOV, US_PER_DAY
+from training.features import OOV, US_PER_DAY, FeatureSchema, encode_request
 
 LENGTH = 12
 
@@ -197,3 +198,31 @@ def test_a_batch_is_its_requests_one_by_one(random_dataset: PreparedDataset) -> 
             batch, request_tensors(arrays, np.array([request]), LENGTH), strict=True
         ):
             assert many[line].tolist() == one[0].tolist()
+
+
+def test_a_newcomer_is_a_request_without_user_and_history(random_dataset: PreparedDataset) -> None:
+    requests = random_dataset.requests(Split.TEST)[:4]
+    known = request_tensors(random_dataset.arrays, requests, LENGTH)
+    hidden = torch.tensor([True, False, True, False])
+    mixed = as_newcomers(known, hidden)
+    unknown = encode_request(
+        FeatureSchema(
+            user=random_dataset.meta.user_fields,
+            context=random_dataset.meta.context_fields,
+            item=random_dataset.meta.item_fields,
+            history_length=LENGTH,
+        ),
+        random_dataset.items,
+        user={},
+        context={},
+        history_keys=np.zeros(0, dtype=np.uint64),
+        history_ts_us=np.zeros(0, dtype=np.int64),
+        ts_us=int(random_dataset.arrays.request_ts_us[requests[0]]),
+    )
+    assert (known.history_len_B > 0).all()
+    for name in ("user_BU", "history_rows_BL", "history_age_days_BL", "history_len_B"):
+        made, shown = getattr(mixed, name), getattr(known, name)
+        assert torch.equal(made[0], getattr(unknown, name)[0]), name
+        assert torch.equal(made[~hidden], shown[~hidden]), name
+    assert torch.equal(mixed.context_BC, known.context_BC)
+    assert torch.equal(mixed.snapshot_B, known.snapshot_B)

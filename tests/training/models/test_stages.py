@@ -23,15 +23,6 @@ def _close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_cascade_scores_with_both_stages(
-    cascade: Cascade, requests: RequestTensors, rows: Tensor
-) -> None:
-    retrieval, rank = cascade(requests, rows)
-    assert retrieval.equal(cascade.retrieval(*requests, rows))
-    assert rank.equal(cascade.rank(*requests, rows))
-    assert retrieval.shape == rank.shape == rows.shape
-
-
 def test_permuting_candidates_permutes_scores(
     stage: nn.Module, requests: RequestTensors, rows: Tensor
 ) -> None:
