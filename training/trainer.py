@@ -4,7 +4,8 @@ Legend: B requests, L history length, K answered items, I items.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +92,19 @@ def train(
     trainer = Trainer(dataset, config)
     open_folder(out, Run.of(config, dataset), resume=resume, overwrite=overwrite)
     trainer.restore(out)
-    return trainer.run(out, progress)
+    with _deterministic():
+        return trainer.run(out, progress)
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Gradients that meet in one place are summed in one order, however threads take turns."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:

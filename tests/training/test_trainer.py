@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,30 @@ def test_run_folder(shop: PreparedDataset, shop_runs: dict[str, Path]) -> None:
     assert json.loads((folder / RUN).read_text())["data_fingerprint"] == shop.meta.fingerprint
     _, best = read_best(folder)
     assert best.recall == max(line["recall"] for line in lines)
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_threads_that_race_change_nothing(shop: PreparedDataset, tmp_path: Path) -> None:
+    wide: dict[str, object] = {**QUICK, "batch_size": 128, "train_requests": 512}
+    config = tiny_config(tmp_path, "dftopk", **wide)
+    modes: set[bool] = set()
+
+    def watch(_: Progress) -> None:
+        modes.add(torch.are_deterministic_algorithms_enabled())
+
+    for run in ("one", "other"):
+        train(shop, config, tmp_path / run, progress=watch)
+    assert_same_state(tmp_path / "one", tmp_path / "other")
+    assert modes == {True}
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_equal_seeds_give_equal_weights(shop: PreparedDataset, tmp_path: Path) -> None:
