@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from abtest.experiment import parse_config
+
 README = Path(__file__).resolve().parent.parent / "README.md"
 BASH = re.compile(r"^<!-- runs -->\n+```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOML = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -53,6 +56,12 @@ def test_readme_bash_blocks_run(tmp_path: Path) -> None:
 
 def test_readme_python_blocks_are_true() -> None:
     run_python(PYTHON.findall(README.read_text()))
+
+
+def test_readme_s_experiment_is_the_one_the_demo_runs() -> None:
+    (shown,) = TOML.findall(README.read_text())
+    shipped = (README.parent / "abtest" / "configs" / "dftopk-vs-baseline.toml").read_text()
+    assert parse_config(shown) == parse_config(shipped)
 
 
 def test_only_marked_blocks_are_run() -> None:
