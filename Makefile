@@ -2,10 +2,14 @@
 #   make demo                     the whole main job, from purchases to revenue per bucket
 #   make demo EXTRA=gpu           the same with a FAISS wheel for NVIDIA GPUs
 #   make test PYTHON=python3.12   with another interpreter
+#   make bench TARGET=operators ARGS='--out docs/benchmarks'   one benchmark, its results written
 PYTHON ?= python3
 EXTRA ?= cpu
 DATA_DIR ?= var
 PORT ?= 8000
+# What `make bench` runs, and what it passes on.
+TARGET ?= operators conflict
+ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +21,7 @@ SOURCES := operators training serving abtest loadtest benchmarks tests cli.py de
 
 help:
 	@echo "make demo | test | check | format | bench | serve | loadtest"
+	@echo "make bench TARGET=NAME for one of: $(TARGET)"
 
 # faiss-cpu and faiss-gpu both provide the module faiss, so neither may be left beside the other.
 $(STAMP): pyproject.toml
@@ -48,7 +53,7 @@ format: $(STAMP)
 	$(BIN)/ruff format $(SOURCES)
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.operators
+	set -e; for target in $(TARGET); do $(BIN)/python -m benchmarks.$$target $(ARGS); done
 
 serve: $(STAMP)
 	$(BIN)/cascade serve --data-dir $(DATA_DIR) --port $(PORT)

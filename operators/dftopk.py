@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from operators.arguments import check_tau
-from operators.ranking import Ranking, rank
+from operators.kernels.boundary import boundary
+from operators.ranking import Ranking, rank, settle
 
 CERTAIN = 1e4
 """Logit of an entry whose membership is certain: sigmoid(+-CERTAIN) is exactly 1 or 0, and every
@@ -70,28 +71,9 @@ def _logits(scores: Tensor, k: int | Tensor, tau: float, mask: Tensor | None) ->
     ranking = rank(scores, k, mask)
     logits = ranking.live
     if scores.shape[-1] >= 2:
-        logits = _distance(ranking, *_boundary(ranking, k), tau)
-    if mask is None and isinstance(k, int) and 0 < k < scores.shape[-1]:
-        return logits
-    certain = torch.where(ranking.k > 0, CERTAIN, -CERTAIN).to(logits.dtype)
-    logits = torch.where(ranking.decided, certain, logits)
-    return logits if mask is None else logits.masked_fill(~mask, -CERTAIN)
-
-
-def _boundary(ranking: Ranking, k: int | Tensor) -> tuple[Tensor, Tensor]:
-    """The k-th and (k+1)-th largest of each row, [..., 1]; any numbers where a row is decided."""
-    last = ranking.ranked.shape[-1] - 1
-    if isinstance(k, Tensor):
-        most = min(max(int(k.max()), 1), last) if k.numel() else 1
-        top = ranking.ranked.topk(most + 1).values
-        kth = ranking.k.clamp(1, most).expand(*top.shape[:-1], 1)
-        upper, lower = top.gather(-1, kth - 1), top.gather(-1, kth)
-    else:
-        top = ranking.ranked.topk(min(max(k, 1), last) + 1, sorted=False).values
-        pair = top.topk(2, largest=False).values
-        lower, upper = pair[..., :1], pair[..., 1:]
-    # topk ranks NaN above everything: if a row holds one, it is among the top.
-    return upper, lower.masked_fill(top.isnan().any(-1, keepdim=True), torch.nan)
+        upper, lower = boundary(ranking.ranked, k if isinstance(k, int) else ranking.k)
+        logits = _distance(ranking, upper, lower, tau)
+    return settle(logits, ranking, mask, CERTAIN, -CERTAIN)
 
 
 def _distance(ranking: Ranking, upper: Tensor, lower: Tensor, tau: float) -> Tensor:
@@ -126,8 +108,8 @@ class _Distance(torch.autograd.Function):
         ranked, upper, lower = ctx.saved_tensors
         grad = grads[0] / ctx.tau
         half = -0.5 * grad.sum(-1, keepdim=True)
-        for boundary in (upper, lower):
-            tied, share = _share(ranked, boundary, half)
+        for cut in (upper, lower):
+            tied, share = _share(ranked, cut, half)
             grad = torch.addcmul(grad, tied, share)
         return grad, None, None, None, None
 

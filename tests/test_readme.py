@@ -1,5 +1,7 @@
 """The README's code runs: every python block is a doctest, every marked bash block a script.
 
+So do the python blocks of the pages in `PAGES`, each page on its own.
+
 A bash block is run if the line above its fence is `<!-- runs -->`. The blocks run in the README's
 order, in one fresh folder, so that a later one may use what an earlier one made.
 """
@@ -16,6 +18,7 @@ import pytest
 from abtest.experiment import parse_config
 
 README = Path(__file__).resolve().parent.parent / "README.md"
+PAGES = (README, README.parent / "docs" / "operators.md")
 BASH = re.compile(r"^<!-- runs -->\n+```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOML = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -36,11 +39,11 @@ def run_bash(blocks: list[str], folder: Path) -> None:
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
 
 
-def run_python(blocks: list[str]) -> None:
+def run_python(blocks: list[str], page: Path = README) -> None:
     """Run the blocks as one doctest, so that names carry over."""
     for block in blocks:
         assert ">>>" in block, f"a python block has no >>> prompt and proves nothing:\n{block}"
-    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, README.name, str(README), 0)
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page.name, str(page), 0)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     report: list[str] = []
     failed = runner.run(test, out=report.append).failed
@@ -54,8 +57,11 @@ def test_readme_bash_blocks_run(tmp_path: Path) -> None:
     run_bash(blocks, tmp_path)
 
 
-def test_readme_python_blocks_are_true() -> None:
-    run_python(PYTHON.findall(README.read_text()))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_are_true(page: Path) -> None:
+    blocks = PYTHON.findall(page.read_text())
+    assert blocks
+    run_python(blocks, page)
 
 
 def test_readme_s_experiment_is_the_one_the_demo_runs() -> None:

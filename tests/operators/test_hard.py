@@ -7,6 +7,7 @@ import torch
 from operators import hard_topk
 
 NAN = float("nan")
+INF = float("inf")
 
 
 def test_selects_the_largest() -> None:
@@ -28,10 +29,10 @@ def test_equals_a_stable_sort_in_numpy() -> None:
 
 
 def test_masked_entries_are_never_selected() -> None:
-    scores = torch.tensor([[9.0, -float("inf"), NAN, 1.0]])  # a valid -inf still goes first
+    scores = torch.tensor([[9.0, -float("inf"), NAN, 1.0]])
     mask = torch.tensor([[False, True, False, True]])
-    assert hard_topk(scores, 1, mask).tolist() == [[0.0, 0.0, 0.0, 1.0]]
-    assert hard_topk(scores, 2, mask).tolist() == [[0.0, 1.0, 0.0, 1.0]]
+    assert hard_topk(scores, 1, mask=mask).tolist() == [[0.0, 0.0, 0.0, 1.0]]
+    assert hard_topk(scores, 2, mask=mask).tolist() == [[0.0, 1.0, 0.0, 1.0]]
 
 
 def test_k_per_row() -> None:
@@ -63,3 +64,21 @@ def test_has_no_gradient() -> None:
 def test_wrong_k_is_named() -> None:
     with pytest.raises(ValueError, match=r"k == 0.5 must be an int"):
         hard_topk(torch.ones(3), 0.5)  # type: ignore[arg-type]
+
+
+def test_tau_has_no_effect_and_a_mask_is_not_mistaken_for_it() -> None:
+    scores = torch.tensor([0.0, 1.0, 2.0])
+    for tau in (0.0, 1e-9, 5, float("inf")):
+        assert hard_topk(scores, 1, tau).tolist() == [0.0, 0.0, 1.0]
+    with pytest.raises(
+        ValueError, match=r"tau of shape \[3\] must be a number; pass a mask as mas"
+    ):
+        hard_topk(scores, 1, scores > 0)  # type: ignore[arg-type]
+
+
+def test_infinite_scores() -> None:
+    row = torch.tensor([-INF, INF, 1.0, INF, -INF])
+    assert hard_topk(row, 1).tolist() == [0.0, 1.0, 0.0, 0.0, 0.0]  # a tie, as any other
+    assert hard_topk(row, 2).tolist() == [0.0, 1.0, 0.0, 1.0, 0.0]
+    assert hard_topk(row, 4).tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]  # -inf is out
+    assert hard_topk(row, 5).tolist() == [1.0] * 5  # unless there is nothing to decide

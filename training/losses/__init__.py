@@ -1,12 +1,12 @@
-"""Losses: entry by entry, through one stage's top-k, and through the whole cascade."""
+"""Losses: entry by entry, and from `operators` those through a top-k and through the cascade."""
 
-from training.losses.joint import (
+from operators import (
+    UncertaintyWeighting,
     joint_cross_entropy,
     survival_cross_entropy,
     topk_cross_entropy,
 )
 from training.losses.pointwise import binary_cross_entropy
-from training.losses.uncertainty import UncertaintyWeighting
 
 __all__ = [
     "UncertaintyWeighting",

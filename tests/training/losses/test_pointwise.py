@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.losses.tensors import gradients, random_mask, random_stages
+from tests.operators.tensors import gradients, random_mask, random_stages
 from training.losses import binary_cross_entropy
 
 NAN = float("nan")

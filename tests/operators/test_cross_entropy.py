@@ -1,16 +1,15 @@
-"""Losses through the operator: numbers by hand, padding, bypasses, weights, wrong arguments."""
+"""Losses through the operator: numbers by hand, padding, bypasses, edges, wrong arguments."""
 
-import re
 from math import exp, log
 
 import pytest
 import torch
 
-from operators import dftopk_logits
-from tests.training.losses.tensors import gradients, pair, random_mask, random_stages
-from training.losses import joint_cross_entropy, survival_cross_entropy, topk_cross_entropy
+from operators import dftopk_logits, joint_cross_entropy, topk_cross_entropy
+from tests.operators.tensors import gradients, pair, random_mask, random_stages
 
 NAN = float("nan")
+INF = float("inf")
 
 
 # One stage
@@ -56,7 +55,7 @@ def test_padding_never_changes_the_loss_or_its_gradient(filler: float) -> None:
     padded = [torch.cat([s, padding], 1).requires_grad_() for s in stages]
     mask = torch.arange(9).expand(3, 9) < 5
     loss = joint_cross_entropy(
-        padded, torch.cat([labels, torch.ones(3, 4, dtype=torch.bool)], 1), [3, 2], masks=mask
+        padded, torch.cat([labels, torch.ones(3, 4, dtype=torch.bool)], 1), [3, 2], mask=mask
     )
     assert loss.item() == pytest.approx(expected.item(), rel=1e-14)
     for mine, theirs in zip(gradients(loss, padded), gradients(expected, bare), strict=True):
@@ -116,9 +115,9 @@ def test_an_entry_may_bypass_a_stage_it_does_not_compete_in() -> None:
     survival = torch.where(competes, first, 1.0) * dftopk_logits(stages[1], 2).sigmoid()
     expected = torch.nn.functional.binary_cross_entropy(survival, labels.double())
     masks = [competes, None]
-    loss = joint_cross_entropy(stages, labels, [2, 2], masks=masks, passes=[~competes, None])
+    loss = joint_cross_entropy(stages, labels, [2, 2], mask=masks, passes=[~competes, None])
     torch.testing.assert_close(loss, expected)
-    without = joint_cross_entropy(stages, labels, [2, 2], masks=masks)
+    without = joint_cross_entropy(stages, labels, [2, 2], mask=masks)
     expected = torch.nn.functional.binary_cross_entropy(survival[:, :3], labels[:, :3].double())
     torch.testing.assert_close(without, expected)
 
@@ -140,97 +139,116 @@ def test_a_stage_that_passes_everyone_leaves_the_other_to_decide() -> None:
     assert joint_cross_entropy(stages, labels, [0, 2]).item() == 0.0
 
 
+def test_leading_dimensions_are_rows() -> None:
+    stages, labels = random_stages(2, 2, 3, 5), random_mask(2, 3, 5, share=0.4)
+    mask, k = random_mask(2, 3, 5, share=0.8, seed=5), torch.tensor([[1, 2, 3], [0, 1, 9]])
+    weights = torch.arange(6.0).reshape(2, 3)
+    deep = joint_cross_entropy(stages, labels, [k, 2], mask=mask, weights=weights)
+    flat = [s.reshape(6, 5) for s in stages]
+    shallow = joint_cross_entropy(
+        flat,
+        labels.reshape(6, 5),
+        [k.flatten(), 2],
+        mask=mask.reshape(6, 5),
+        weights=weights.flatten(),
+    )
+    torch.testing.assert_close(deep, shallow)
+    row = joint_cross_entropy([s[0, 1] for s in stages], labels[0, 1], [2, 1])
+    assert row.shape == ()
+    torch.testing.assert_close(
+        row, joint_cross_entropy([s[0, 1:2] for s in stages], labels[0, 1:2], [2, 1])
+    )
+    weighed = topk_cross_entropy(stages[0][0, 0], labels[0, 0], 2, weights=torch.tensor(3.0))
+    torch.testing.assert_close(weighed, topk_cross_entropy(stages[0][0, 0], labels[0, 0], 2))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0,), (1,)])
+def test_nothing_to_compare_is_a_loss_of_zero(shape: tuple[int, ...]) -> None:
+    scores = torch.zeros(shape, requires_grad=True)
+    loss = topk_cross_entropy(scores, torch.zeros(shape, dtype=torch.bool), 1)
+    assert loss.item() == 0.0
+    assert not gradients(loss, [scores])[0].any()
+
+
+def test_infinite_scores_are_left_out_with_those_they_decide() -> None:
+    rows = [
+        [INF, 2.0, 1.0, 0.0, -INF],  # one place is left for three
+        [INF, INF, 1.0, 0.0, -INF],  # none is
+        [3.0, 1.0, -INF, -INF, -INF],  # both finite entries have a place
+    ]
+    scores = torch.tensor(rows, dtype=torch.float64, requires_grad=True)
+    other = random_stages(1, 3, 5)[0].requires_grad_()
+    for labels in (torch.ones(3, 5, dtype=torch.bool), torch.zeros(3, 5, dtype=torch.bool)):
+        alone = topk_cross_entropy(torch.tensor([2.0, 1.0, 0.0]).double(), labels[0, :3], 1)
+        loss = topk_cross_entropy(scores, labels, 2)
+        torch.testing.assert_close(loss, alone)
+        (gradient,) = gradients(loss, [scores])
+        assert gradient.ne(0).tolist() == [[False, True, True, True, False], *[[False] * 5] * 2]
+        # What one stage passes is decided by the other; what it drops is left out.
+        factor = dftopk_logits(scores.detach(), 2).sigmoid()
+        survival = (factor * dftopk_logits(other, 3).sigmoid()).detach()
+        counted = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0], [1, 1, 0, 0, 0]]).bool()
+        expected = torch.nn.functional.binary_cross_entropy(
+            survival[counted], labels[counted].double()
+        )
+        joint = joint_cross_entropy([scores, other], labels, [2, 3])
+        torch.testing.assert_close(joint.detach(), expected)
+        assert all(g.isfinite().all() for g in gradients(joint, [scores, other]))
+
+
+@pytest.mark.parametrize("row", [[NAN, 1.0, 0.0], [NAN, 1.0, -INF], [NAN, INF, 0.0]])
+def test_nan_in_an_undecided_row_reaches_the_loss(row: list[float]) -> None:
+    scores, labels = torch.tensor([row, [2.0, 1.0, 0.0]]), torch.ones(2, 3, dtype=torch.bool)
+    for k in (1, 2):
+        assert topk_cross_entropy(scores, labels, k).isnan()
+    assert topk_cross_entropy(scores, labels, torch.tensor([3, 1])).isfinite()
+
+
+def test_logits_beyond_the_largest_number_are_cut() -> None:
+    scores = torch.tensor([3e37, 1e37, -3e37], requires_grad=True)
+    labels = torch.tensor([0.0, 0.5, 1.0])
+    loss = topk_cross_entropy(scores, labels, 1, tau=1e-3)
+    assert loss.item() == pytest.approx((1e30 + 0.5e30 + 1e30) / 3)
+    assert gradients(loss, [scores])[0].isfinite().all()
+    twice = joint_cross_entropy([scores, scores], labels, [1, 1], tau=1e-3)
+    assert twice.isfinite()
+    assert gradients(twice, [scores])[0].isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"stage_scores": []}, r"stage_scores is empty and must hold the scores"),
-        ({"labels_BN": torch.ones(2, 3)}, r"labels of torch.float32 must be torch.bool; pass lab"),
+        ({"stage_scores": []}, r"0 stages given and there must be at least 1; pass \[scores\]"),
         (
             {"stage_scores": [torch.ones(2, 3), torch.ones(2, 4)]},
-            r"scores of shape \[2, 4\] in stage 1 must be \[B, N\] like the labels \[2, 3\]",
+            r"scores of shape \[2, 4\] in stage 1 must have the labels' shape \[2, 3\]; score the",
+        ),
+        (
+            {"stage_scores": [torch.ones(2, 3), torch.ones(2, 3, dtype=torch.int64)]},
+            r"scores of torch.int64 must be floating point; pass scores.float\(\)",
         ),
         ({"ks": [1]}, r"ks has 1 entries and must have one for each of 2 stages"),
-        ({"masks": [None]}, r"masks has 1 entries and must have one for each of 2 stages"),
+        ({"mask": [None]}, r"mask has 1 entries and must have one for each of 2 stages"),
         ({"passes": [None] * 3}, r"passes has 3 entries and must have one for each of 2 stages"),
         (
             {"passes": [torch.ones(2, 3), None]},
-            r"passes of torch.float32 and shape \[2, 3\] must be torch.bool of the scores' shape",
+            r"passes of torch.float32 must be torch.bool; pass passes.bool\(\)",
         ),
         (
             {"passes": [None, torch.ones(3, dtype=torch.bool)]},
-            r"passes of torch.bool and shape \[3\] must be torch.bool of the scores' shape",
+            r"passes of shape \[3\] must have the scores' shape \[2, 3\]; pass passes.expand_as",
         ),
-        ({"operator": "sort"}, r"operator == 'sort' must be one of: dftopk"),
+        ({"operator": "sort"}, r"operator == 'sort' must be one of: d"),
+        ({"operator": "hard_topk"}, r"operator == 'hard_topk' has no gradient and must not be tra"),
         ({"tau": 0.0}, r"tau == 0.0 must be finite and above 0"),
     ],
 )
 def test_wrong_joint_arguments_are_named(arguments: dict[str, object], message: str) -> None:
     given: dict[str, object] = {
         "stage_scores": [torch.ones(2, 3)] * 2,
-        "labels_BN": torch.ones(2, 3, dtype=torch.bool),
+        "labels": torch.ones(2, 3, dtype=torch.bool),
         "ks": [2, 1],
         **arguments,
     }
     with pytest.raises(ValueError, match=message):
         joint_cross_entropy(**given)  # type: ignore[arg-type]
-
-
-# Weights
-
-
-def test_weights_by_hand() -> None:
-    scores = torch.tensor([[4.0, 2.0, 0.0], [2.0, 0.0, NAN]], dtype=torch.float64)
-    labels = torch.tensor([[True, False, False], [False, True, False]])
-    mask = torch.tensor([[True, True, True], [True, True, False]])
-    weights = torch.tensor([0.5, 3.0])
-    first = log(1 + exp(-1)) + log(1 + exp(-1)) + log(1 + exp(-3))  # logits 1, -1, -3
-    second = log(1 + exp(1)) + log(1 + exp(1))  # logits 1, -1
-    loss = topk_cross_entropy(scores, labels, 1, mask=mask, weights=weights)
-    expected = (0.5 * first + 3 * second) / (0.5 * 3 + 3 * 2)
-    assert loss.item() == pytest.approx(expected, rel=1e-14)
-
-
-def test_only_the_ratio_of_weights_matters() -> None:
-    stages, labels = random_stages(2, 4, 6), random_mask(4, 6, share=0.4)
-    weights = torch.tensor([0.1, 1.0, 2.5, 7.0])
-    loss = joint_cross_entropy(stages, labels, [4, 2], weights=weights)
-    scaled = joint_cross_entropy(stages, labels, [4, 2], weights=1000 * weights)
-    torch.testing.assert_close(scaled, loss)
-    assert loss != joint_cross_entropy(stages, labels, [4, 2])
-    equal = joint_cross_entropy(stages, labels, [4, 2], weights=torch.full((4,), 3.0))
-    torch.testing.assert_close(equal, joint_cross_entropy(stages, labels, [4, 2]))
-
-
-def test_rows_of_no_weight_are_left_out() -> None:
-    stages, labels = random_stages(2, 4, 6), random_mask(4, 6, share=0.4)
-    weights = torch.tensor([1.0, 0.0, 2.0, 0.0])
-    leaves = [s.clone().requires_grad_() for s in stages]
-    loss = joint_cross_entropy(leaves, labels, [4, 2], weights=weights)
-    kept = [s[[0, 2]] for s in stages]
-    expected = joint_cross_entropy(kept, labels[[0, 2]], [4, 2], weights=weights[[0, 2]])
-    torch.testing.assert_close(loss, expected)
-    for gradient in gradients(loss, leaves):
-        assert not gradient[[1, 3]].any()
-        assert gradient[[0, 2]].any()
-
-
-def test_no_weight_anywhere_is_a_loss_of_zero() -> None:
-    (scores,) = random_stages(1, 2, 3)
-    scores.requires_grad_()
-    labels = random_mask(2, 3, share=0.4)
-    loss = topk_cross_entropy(scores, labels, 1, weights=torch.zeros(2))
-    assert loss.item() == 0.0
-    assert not gradients(loss, [scores])[0].any()
-
-
-@pytest.mark.parametrize("shape", [(3,), (2, 3), ()])
-def test_weights_of_another_shape_are_named(shape: tuple[int, ...]) -> None:
-    scores, labels = torch.randn(2, 3), torch.ones(2, 3, dtype=torch.bool)
-    message = rf"^weights of shape {re.escape(str(list(shape)))} must be \[2\], one a row$"
-    weights = torch.ones(shape)
-    with pytest.raises(ValueError, match=message):
-        topk_cross_entropy(scores, labels, 1, weights=weights)
-    with pytest.raises(ValueError, match=message):
-        joint_cross_entropy([scores], labels, [1], weights=weights)
-    with pytest.raises(ValueError, match=message):
-        survival_cross_entropy([scores], labels, [labels], labels, weights)

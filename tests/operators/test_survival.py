@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from operators import dftopk_logits
-from tests.training.losses.tensors import gradients, pair, random_mask, random_stages
-from training.losses import joint_cross_entropy, survival_cross_entropy
+from operators import dftopk_logits, joint_cross_entropy, survival_cross_entropy
+from tests.operators.tensors import gradients, pair, random_mask, random_stages
 
 NAN = float("nan")
 
@@ -90,7 +89,7 @@ def test_gradients_through_any_number_of_stages(stages: int) -> None:
     ks = [torch.tensor([3, 9, 2]), *range(stages - 1, 0, -1)]
 
     def loss_of(*scores: Tensor) -> Tensor:
-        return joint_cross_entropy(scores, labels, ks, tau=0.7, masks=mask, passes=passes)
+        return joint_cross_entropy(scores, labels, ks, tau=0.7, mask=mask, passes=passes)
 
     assert loss_of(*leaves).item() > 0
     assert gradcheck(loss_of, leaves)
@@ -149,3 +148,20 @@ def test_gradients_of_weighted_survival() -> None:
         return survival_cross_entropy(logits, labels, decides, counted, weights)
 
     assert gradcheck(loss_of, leaves)
+
+
+@pytest.mark.parametrize("filler", [NAN, float("inf"), -float("inf")])
+def test_logits_that_do_not_decide_leave_no_trace_in_second_derivatives(filler: float) -> None:
+    first, second = (logits.requires_grad_() for logits in random_stages(2, 2, 4))
+    decides = [random_mask(2, 4, share=0.6, seed=seed) for seed in (1, 2)]
+    everywhere, labels = torch.ones(2, 4, dtype=torch.bool), random_mask(2, 4, share=0.5)
+    seconds = []
+    for blank in (0.0, filler):
+        given = [torch.where(d, s, blank) for s, d in zip((first, second), decides, strict=True)]
+        loss = survival_cross_entropy(given, labels, decides, everywhere)
+        slopes = torch.autograd.grad(loss, [first, second], create_graph=True)
+        squares = sum(slope.square().sum() for slope in slopes)
+        seconds.append(gradients(torch.as_tensor(squares), [first, second]))
+    for expected, found in zip(*seconds, strict=True):
+        assert expected.any()
+        assert torch.equal(expected, found)

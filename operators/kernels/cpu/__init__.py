@@ -1,0 +1,157 @@
+"""The compiled CPU kernels: where they are, what they are called with, whether they can be used.
+
+They are built with the package if there is a C++ compiler. Without them the torch path runs.
+
+Legend: B rows, N candidates.
+"""
+
+import ctypes
+import sysconfig
+import warnings
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+VERSION = 1
+"""What `cascade_version` of a library built from the sources here returns."""
+
+INSTRUCTION_SETS = ("portable", "AVX2", "AVX-512")
+"""Names of the instruction sets, in the order of their numbers."""
+
+TAUS = (1e-30, 1e30)
+"""The temperatures that the kernels take; beyond, a distance over tau leaves the range of float."""
+
+_POINTER, _INT64, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_SIGNATURES = {
+    "cascade_instruction_set": (_INT, []),
+    "cascade_boundary": (
+        None,
+        [_POINTER, _POINTER, _INT64, _INT64, _INT64, _POINTER, _POINTER, _INT, _INT],
+    ),
+    "cascade_cross_entropy": (
+        _INT,
+        [
+            *(_POINTER, _POINTER, _POINTER, _POINTER, _INT64, _POINTER, ctypes.c_double),
+            *(_INT64, _INT64, _POINTER, _POINTER, _INT, _INT),
+        ],
+    ),
+}
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled library, or None and one warning if it is not there or cannot be loaded."""
+    path = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
+    try:
+        return load(path)
+    except OSError as error:
+        reason = "they were not built" if not path.exists() else str(error)
+        warnings.warn(
+            f"the compiled kernels of operators cannot be used ({reason}); torch operations, "
+            "slower but equal in result, run instead; install a C++ compiler and then this "
+            "package again",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+
+
+def load(path: Path) -> ctypes.CDLL:
+    """The library at a path, with the types of its functions.
+
+    Raises:
+        OSError: it is missing, is not a library, or was built from other sources.
+    """
+    loaded = ctypes.CDLL(str(path))
+    version = getattr(loaded, "cascade_version", lambda: None)()
+    if version != VERSION:
+        raise OSError(f"{path.name} has version {version} and must have {VERSION}")
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
+    return loaded
+
+
+@cache
+def instruction_set() -> int:
+    """Number of the best instruction set that this processor and the library have."""
+    found = library()
+    return -1 if found is None else int(found.cascade_instruction_set())
+
+
+def takes(scores: Tensor) -> bool:
+    """Whether the kernels can be called with these scores: float32, on the CPU, and built."""
+    return scores.is_cpu and scores.dtype == torch.float32 and library() is not None
+
+
+def boundary(
+    scores_BN: Tensor,
+    ks_B: Tensor | None,
+    k: int,
+    instructions: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The k-th and (k+1)-th largest of each row, [B] each; both NaN where the row has a NaN.
+
+    Args:
+        scores_BN: float32, contiguous, N at least 2.
+        ks_B: int64, contiguous, in [1, N - 1]; None: `k` for all rows.
+        k: in [1, N - 1].
+        instructions: an instruction set no better than `instruction_set()`, which is the default.
+    """
+    b, n = scores_BN.shape
+    upper, lower = scores_BN.new_empty(b), scores_BN.new_empty(b)
+    _loaded().cascade_boundary(
+        *(scores_BN.data_ptr(), _address(ks_B), k, b, n, upper.data_ptr(), lower.data_ptr()),
+        *(instruction_set() if instructions is None else instructions, torch.get_num_threads()),
+    )
+    return upper, lower
+
+
+def cross_entropy(
+    scores_BN: Tensor,
+    labels_BN: Tensor,
+    ks_B: Tensor | None,
+    k: int,
+    tau: float,
+    mask_BN: Tensor | None,
+    weights_B: Tensor | None,
+    with_grad: bool,
+    instructions: int | None = None,
+) -> tuple[Tensor, Tensor] | None:
+    """Weighted mean cross-entropy of DFTopK over the entries that count, and its gradient.
+
+    Args:
+        scores_BN: float32, contiguous.
+        labels_BN: bool, contiguous.
+        ks_B: int64, contiguous; None: `k` for all rows.
+        k: how many to select.
+        tau: within `TAUS`.
+        mask_BN: bool, contiguous; None: every entry is valid.
+        weights_B: float32, contiguous; None: 1.
+        with_grad: whether the gradient is wanted; [0] is returned in its place otherwise.
+        instructions: an instruction set no better than `instruction_set()`, which is the default.
+
+    Returns:
+        Scalar and [B, N]; None if a valid score is infinite, which the kernel leaves to others.
+    """
+    b, n = scores_BN.shape
+    loss = scores_BN.new_empty(())
+    grad = torch.empty_like(scores_BN) if with_grad else scores_BN.new_empty(0)
+    infinite = _loaded().cascade_cross_entropy(
+        *(scores_BN.data_ptr(), labels_BN.data_ptr(), _address(mask_BN), _address(ks_B), k),
+        *(_address(weights_B), tau, b, n, loss.data_ptr(), grad.data_ptr() if with_grad else None),
+        *(instruction_set() if instructions is None else instructions, torch.get_num_threads()),
+    )
+    return None if infinite else (loss, grad)
+
+
+def _loaded() -> ctypes.CDLL:
+    found = library()
+    assert found is not None, "callers ask takes() first"
+    return found
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -1,0 +1,191 @@
+// Compiled kernels for float rows on the CPU, with a C interface.
+//
+// The instruction set is chosen when they run: the code in select.h, cross_entropy.h and rows.h is
+// compiled once for each, on top of the simd_*.h of its name.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "parallel.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define CASCADE_X86 1
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr double LN2 = 0.693147180559945309417;
+constexpr double LOG2E = 1.442695040888963407360;
+
+// 2^f for 0 <= f < 1, relative error below 8e-8 (weighted least squares, reweighted to minimax).
+constexpr float EXP2_0 = 0.9999999250670458f;
+constexpr float EXP2_1 = 0.6931530731374415f;
+constexpr float EXP2_2 = 0.24015361733005428f;
+constexpr float EXP2_3 = 0.05582631758807206f;
+constexpr float EXP2_4 = 0.008989340340041362f;
+constexpr float EXP2_5 = 0.0018775766705135882f;
+
+// Floats in order as unsigned integers, and back. NaN has no place among them.
+inline uint32_t float_order(float x) {
+  uint32_t word;
+  std::memcpy(&word, &x, sizeof word);
+  return word >> 31 ? ~word : word | 0x80000000u;
+}
+inline float float_at(uint32_t order) {
+  const uint32_t word = order >> 31 ? order & 0x7fffffffu : ~order;
+  float x;
+  std::memcpy(&x, &word, sizeof x);
+  return x;
+}
+
+// A batch of rows and how many each selects.
+struct Scores {
+  const float* x;
+  const uint8_t* valid;     // null: every entry is
+  const int64_t* entries;   // how many are, one a row; null: n
+  const int64_t* ks;        // null: k for all rows
+  int64_t k;
+  int64_t rows;
+  int64_t n;
+
+  inline int64_t k_of(int64_t b) const { return ks ? ks[b] : k; }
+  inline int64_t entries_of(int64_t b) const { return entries ? entries[b] : n; }
+  inline bool decided(int64_t b) const { return k_of(b) <= 0 || k_of(b) >= entries_of(b); }
+};
+
+struct Loss {
+  const uint8_t* labels;
+  const float* weights;  // one a row; null: 1
+  double tau;
+  double total;  // weight of all entries that count
+  float* grad;   // null: none wanted
+};
+
+// For each byte, the places of its bits, in order.
+#ifdef CASCADE_X86
+uint8_t COMPRESS_ORDER[256][8];
+const bool compress_order_made = [] {
+  for (int lanes = 0; lanes < 256; ++lanes)
+    for (int lane = 0, kept = 0; lane < 8; ++lane)
+      if (lanes >> lane & 1) COMPRESS_ORDER[lanes][kept++] = static_cast<uint8_t>(lane);
+  return true;
+}();
+#endif
+
+namespace portable {
+#include "simd_portable.h"
+#include "select.h"
+#include "cross_entropy.h"
+#include "rows.h"
+}  // namespace portable
+
+#ifdef CASCADE_X86
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,popcnt"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,bmi,popcnt")
+#endif
+namespace avx2 {
+#include "simd_avx2.h"
+#include "select.h"
+#include "cross_entropy.h"
+#include "rows.h"
+}  // namespace avx2
+#ifdef __clang__
+#pragma clang attribute pop
+#pragma clang attribute push( \
+    __attribute__((target("avx2,fma,bmi,popcnt,avx512f,avx512dq,avx512bw,avx512vl"))), \
+    apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,bmi,popcnt,avx512f,avx512dq,avx512bw,avx512vl")
+#endif
+namespace avx512 {
+#include "simd_avx512.h"
+#include "select.h"
+#include "cross_entropy.h"
+#include "rows.h"
+}  // namespace avx512
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+enum InstructionSet { PORTABLE = 0, AVX2 = 1, AVX512 = 2 };
+
+InstructionSet best() {
+#ifdef CASCADE_X86
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    return AVX512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
+#endif
+  return PORTABLE;
+}
+
+std::vector<int64_t> count_entries(const uint8_t* valid, int64_t rows, int64_t n) {
+  std::vector<int64_t> entries(static_cast<size_t>(rows));
+  for (int64_t b = 0; b < rows; ++b) {
+    int64_t count = 0;
+    for (const uint8_t* entry = valid + b * n; entry < valid + (b + 1) * n; ++entry)
+      count += *entry != 0;
+    entries[static_cast<size_t>(b)] = count;
+  }
+  return entries;
+}
+
+double total_weight(const Scores& scores, const float* weights) {
+  double total = 0.0;
+  for (int64_t b = 0; b < scores.rows; ++b)
+    if (!scores.decided(b))
+      total += static_cast<double>(scores.entries_of(b)) * (weights ? weights[b] : 1.0);
+  return total;
+}
+
+}  // namespace
+
+#define CASCADE_API extern "C" __attribute__((visibility("default")))
+
+// What the caller was written for has to be what was compiled.
+CASCADE_API int cascade_version() { return 1; }
+
+// The best instruction set of this processor: 0 portable, 1 AVX2, 2 AVX-512. The functions below
+// take one that is no better.
+CASCADE_API int cascade_instruction_set() { return best(); }
+
+// upper[b], lower[b] = the k-th and (k+1)-th largest of row b, 0 < k < n; NaN if the row has one.
+CASCADE_API void cascade_boundary(const float* x, const int64_t* ks, int64_t k, int64_t rows,
+                                  int64_t n, float* upper, float* lower, int set, int threads) {
+  const Scores scores{x, nullptr, nullptr, ks, k, rows, n};
+#ifdef CASCADE_X86
+  if (set == AVX512) return avx512::boundaries(scores, upper, lower, threads);
+  if (set == AVX2) return avx2::boundaries(scores, upper, lower, threads);
+#endif
+  return portable::boundaries(scores, upper, lower, threads);
+}
+
+// Weighted mean cross-entropy over the entries that count, and its gradient if `grad` is not null.
+// Returns 1 if a score was infinite, or infinitely far from its threshold: then neither is right.
+CASCADE_API int cascade_cross_entropy(const float* x, const uint8_t* labels, const uint8_t* valid,
+                                      const int64_t* ks, int64_t k, const float* weights, double tau,
+                                      int64_t rows, int64_t n, float* mean, float* grad, int set,
+                                      int threads) {
+  std::vector<int64_t> entries;
+  if (valid) entries = count_entries(valid, rows, n);
+  const Scores scores{x, valid, valid ? entries.data() : nullptr, ks, k, rows, n};
+  const Loss loss{labels, weights, tau, total_weight(scores, weights), grad};
+#ifdef CASCADE_X86
+  if (set == AVX512) return avx512::cross_entropy(scores, loss, mean, threads);
+  if (set == AVX2) return avx2::cross_entropy(scores, loss, mean, threads);
+#endif
+  return portable::cross_entropy(scores, loss, mean, threads);
+}
