@@ -30,7 +30,7 @@ def last_level_cache() -> int | None:
     """Bytes of the largest cache that a core reaches; None where the system does not tell."""
     sizes = [path.read_text().strip() for path in CACHE.glob("index*/size")]
     known = [int(size[:-1]) * UNITS[size[-1]] for size in sizes if size[-1:] in UNITS]
-    return min(known, default=None)
+    return max(known, default=None)
 
 
 def machine() -> str:
@@ -46,7 +46,7 @@ def machine() -> str:
 
 
 def gpu() -> str | None:
-    """One line: the first CUDA device, its driver side included; None where there is none."""
+    """One line: the first CUDA device and torch's CUDA version; None where there is none."""
     if not torch.cuda.is_available():
         return None
     found = torch.cuda.get_device_properties(0)

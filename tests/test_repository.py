@@ -65,11 +65,20 @@ def test_every_import_rule_is_shown_to_fail() -> None:
 
 def test_operators_need_nothing_but_torch_and_numpy() -> None:
     allowed = {*sys.stdlib_module_names, "operators", "torch", "numpy"}
+    allowed.add("triton")  # optional, and looked for only where there is a GPU
     for path in (ROOT / "operators").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert {name.split(".")[0] for name in names} <= allowed, path
+
+
+def test_operators_load_neither_triton_nor_the_tools_of_training() -> None:
+    code = (
+        "import sys, operators; print({'triton', 'numba', 'scipy', 'matplotlib', 'training'}"
+        " & set(sys.modules))"
+    )
+    assert run(sys.executable, "-c", code).stdout.strip() == "set()"
 
 
 def test_the_command_line_starts_without_the_heavy_libraries() -> None:

@@ -98,7 +98,7 @@ def page(lines: list[str], results: list[Results], pictures: list[str]) -> str:
 def main(quick: bool, out: Path | None) -> None:
     """Measure, print, and write."""
     lines = describe(quick, out)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     for line in lines:
         console.print(line, markup=False, highlight=False)
     plans = {"cpu": FULL, "cuda": FULL_GPU} if torch.cuda.is_available() else {"cpu": FULL}

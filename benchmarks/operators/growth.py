@@ -14,11 +14,20 @@ from benchmarks.operators.contenders import growing
 from benchmarks.operators.plan import Plan
 from benchmarks.operators.problem import Contender, problem
 from benchmarks.operators.table import LEFT_OUT, Table, microseconds
-from benchmarks.operators.timing import MOST_GIGABYTES, Entry, admit, spread, take_turns
+from benchmarks.operators.timing import (
+    MOST_GIGABYTES,
+    MOST_SECONDS,
+    Entry,
+    admit,
+    spread,
+    take_turns,
+)
 
 FITTED_FROM = 1000
 """The least N whose time takes part in a fit: below, calls cost more than candidates."""
 FEWEST_POINTS = 3
+ROWS_GIGABYTES = 0.25
+"""Rows are added no further than to this: those who hold N k numbers a row are slow enough."""
 
 
 class Point(NamedTuple):
@@ -61,8 +70,8 @@ def measure(plan: Plan, device: str, tick: Callable[[str], None]) -> Growth:
 
 
 def _rows(contender: Contender, b: int, n: int) -> int:
-    """As many rows as are there and fit the memory, at least 1."""
-    return max(1, min(b, int(MOST_GIGABYTES / contender.gigabytes(1, n))))
+    """As many rows as are there and hold little enough, at least 1."""
+    return max(1, min(b, int(ROWS_GIGABYTES / contender.gigabytes(1, n))))
 
 
 def fit(points: list[Point]) -> Fit | None:
@@ -95,8 +104,9 @@ def table(growth: Growth, elements: int, device: str) -> Table:
         f"Growth with N: microseconds a row, forward and backward, on {device}",
         "Median time of a call over its rows. The exponent is the slope of log time a row against "
         f"log N, N >= {FITTED_FROM:,}, with the 95 % interval of the least-squares line. A call "
-        f"has as many rows as make {elements:,} candidates, or as fit {MOST_GIGABYTES:.0f} GB if "
-        "those are fewer, and at least one.",
+        f"has as many rows as make {elements:,} candidates, or as hold {ROWS_GIGABYTES} GB if "
+        f"those are fewer, and at least one. {LEFT_OUT}: over {MOST_SECONDS:.0f} s or "
+        f"{MOST_GIGABYTES:.0f} GB.",
         ["contender", *(f"N = {n:,}" for n in decades), "exponent", "95 %"],
         {"": rows},
     )

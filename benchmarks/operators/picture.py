@@ -11,7 +11,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 from scipy.optimize import isotonic_regression
 
 from benchmarks.operators.contenders import masks
@@ -31,7 +30,7 @@ STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
-GAP = 0.045
+GAP = 0.036
 """Least distance between two labels, of the height of the axes."""
 
 End = tuple[float, float, str, str]
@@ -66,6 +65,7 @@ def draw_growth(growth: Growth, device: str, path: Path) -> None:
             power = "" if found is None else f"  $N^{{{found.exponent:.2f}}}$"
             ends.append((points[-1].n, points[-1].row_us, f"{name}{power}", colour))
         _finish(axes, "N, candidates of a row", "microseconds a row")
+        axes.set_xscale("log")
         _label(axes, ends)
         title = f"Time against N, forward and backward, {device.upper()}"
         axes.set_title(title, loc="left", fontweight="bold")
@@ -76,21 +76,19 @@ def _draw_losses(axes: Axes, cases: list[LossCase]) -> None:
     cases = sorted(cases, key=lambda case: case.shape[0] * case.shape[1])
     ends: list[End] = []
     for index, name in enumerate(cases[0].times):
-        here = [(c.shape[0] * c.shape[1], c.times[name]) for c in cases]
-        drawn = [(size, spread(us).median) for size, us in here if not isinstance(us, Absent)]
+        here = [(place, case.times[name]) for place, case in enumerate(cases)]
+        drawn = [(place, spread(us).median) for place, us in here if not isinstance(us, Absent)]
         if drawn:
-            sizes, medians = zip(*drawn, strict=True)
-            _line(axes, list(sizes), list(medians), index)
-            ends.append((sizes[-1], medians[-1], name, COLOURS[index % len(COLOURS)]))
-    sizes = tuple(case.shape[0] * case.shape[1] for case in cases)
+            places, medians = zip(*drawn, strict=True)
+            _line(axes, list(places), list(medians), index)
+            ends.append((places[-1], medians[-1], name, COLOURS[index % len(COLOURS)]))
     floors = [case.floor_memory for case in cases]
-    axes.plot(sizes, floors, color=MUTED, linestyle="--", linewidth=1.5)
-    ends.append((sizes[-1], floors[-1], "12 bytes copied", MUTED))
+    axes.plot(range(len(cases)), floors, color=MUTED, linestyle="--", linewidth=1.5)
+    ends.append((len(cases) - 1, floors[-1], "12 bytes copied", MUTED))
     _finish(axes, "", "microseconds")
-    axes.set_ylim(bottom=min(spread(us).median for c in cases for us in [c.copy]) / 2)
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(bottom=min(spread(case.copy).median for case in cases) / 2)
     names = [f"{b} x {n:,}" for b, n in (case.shape for case in cases)]
-    axes.set_xticks(sizes, names, rotation=40, ha="right", fontsize=9)
+    axes.set_xticks(range(len(cases)), names, rotation=35, ha="right", fontsize=9)
     _label(axes, ends)
 
 
@@ -138,7 +136,6 @@ def _line(axes: Axes, x: list[int], y: list[float], index: int) -> None:
 
 
 def _finish(axes: Axes, x: str, y: str) -> None:
-    axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -149,7 +146,10 @@ def _finish(axes: Axes, x: str, y: str) -> None:
 
 
 def _label(axes: Axes, ends: list[End]) -> None:
-    """Name each line to the right of its end; names that would touch are moved apart."""
+    """Name each line beside its end; names that would touch are moved apart.
+
+    To its right, but above and to its left if it ends shortly before other lines do.
+    """
     axes.set_ylim(axes.get_ylim())  # what follows is placed by it
     to_axes = axes.transData + axes.transAxes.inverted()
     for x in {end[0] for end in ends}:
@@ -157,15 +157,19 @@ def _label(axes: Axes, ends: list[End]) -> None:
         places = [to_axes.transform(end[:2]) for end in column]
         steps = GAP * np.arange(len(column))
         heights = isotonic_regression([y for _, y in places] - steps).x + steps
+        furthest = max(end[0] for end in ends)
+        free = x == furthest or x < furthest / 30
+        aside, lift = (0.03, 0.0) if free else (-0.03, 0.03)
         for end, (across, _), height in zip(column, places, heights, strict=True):
             axes.annotate(
                 end[2],
                 end[:2],
-                xytext=(across + 0.03, float(height)),
+                xytext=(across + aside, float(height) + lift),
                 textcoords="axes fraction",
                 color=end[3],
                 fontsize=10,
                 va="center",
+                ha="left" if free else "right",
                 annotation_clip=False,
                 arrowprops={"arrowstyle": "-", "color": end[3], "linewidth": 0.6, "shrinkB": 4},
             )

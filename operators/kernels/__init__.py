@@ -1,1 +1,1 @@
-"""Compiled kernels of the operators, each optional: a torch path does the same where one is missing."""
+"""Kernels of the operators: each optional, with a torch path that does the same."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from operators.kernels import cpu
 from operators.kernels.boundary import boundary
 from operators.kernels.family import FAMILIES, Family
 
@@ -71,6 +72,10 @@ def threshold(scores: Tensor, k: Tensor, tau: float, family: str) -> tuple[Tenso
     rest = torch.zeros_like(theta)
     if scores.numel() == 0:
         return theta, rest
+    if cpu.takes(scores) and cpu.TAUS[0] <= tau <= cpu.TAUS[1]:
+        ks = k.expand_as(theta).reshape(-1).contiguous()
+        found = cpu.threshold(scores.reshape(-1, scores.shape[-1]).contiguous(), ks, tau, family)
+        return found[0].view_as(theta), found[1].view_as(rest)
     rows = max(BLOCK // scores.shape[-1], 1)
     blocks = zip(
         scores.reshape(-1, scores.shape[-1]).split(rows),

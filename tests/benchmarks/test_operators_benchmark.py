@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks import hardware
-from benchmarks.operators import contenders, growth, timing
+from benchmarks.operators import contenders, growth, loss, mask, timing
 from benchmarks.operators.__main__ import main
 from benchmarks.operators.plan import QUICK
 from benchmarks.operators.problem import Contender, Problem, Turn, problem
@@ -114,7 +114,7 @@ def test_turns_are_taken_in_rounds_and_the_setting_is_not_timed() -> None:
 def test_quartiles_and_ratios_turn_by_turn() -> None:
     assert timing.spread([4.0, 1.0, 2.0, 3.0, 5.0]) == (2.0, 3.0, 4.0)
     assert timing.spread([7.0]) == (7.0, 7.0, 7.0)
-    assert timing.ratio([2.0, 40.0, 9.0], [1.0, 10.0, 3.0]) == 3.0
+    assert timing.ratio([2.0, 80.0, 9.0], [1.0, 10.0, 3.0]) == 3.0
 
 
 def test_a_contender_that_is_too_large_is_not_even_called() -> None:
@@ -130,6 +130,40 @@ def test_a_contender_that_is_too_slow_is_left_out_with_the_reason() -> None:
     with patch.object(timing, "MOST_SECONDS", 0.0):
         assert timing.admit(slow, problem(1, 8), EFFORT, "cpu") == Absent("over 0 s")
     assert isinstance(timing.admit(slow, problem(1, 8), EFFORT, "cpu"), Entry)
+
+
+def test_who_is_left_out_is_shown_with_the_reason_and_the_others_by_speed() -> None:
+    times: dict[str, timing.Times | Absent] = {
+        "slow": [8.0, 9.0],
+        "dftopk": [2.0, 3.0],
+        "huge": Absent("over 4 GB"),
+    }
+    (rows,) = mask.table([mask.MaskCase((2, 3), times)], "cpu").blocks.values()
+    assert rows == [
+        ["dftopk", "2.5", "2.25 to 2.75", "1.00"],
+        ["slow", "8.5", "8.25 to 8.75", "3.50"],
+        ["huge", "-", "over 4 GB", "-"],
+    ]
+
+
+def test_a_loss_is_held_to_the_first_and_to_both_floors() -> None:
+    times: dict[str, timing.Times | Absent] = {
+        "two kthvalue": [30.0, 40.0],
+        "best": [10.0, 10.0],
+        "slow": Absent("over 2 s"),
+    }
+    # 1,000 candidates: 12,000 bytes at 2.4 GB/s are 5 us; a copy moves 8,000 bytes in 4 us.
+    case = loss.LossCase((10, 100), times, [4.0, 4.0], 2.4e9, {"best": 6.0})
+    (rows,) = loss.table([case], "cpu").blocks.values()
+    assert rows == [
+        ["two kthvalue", "35", "32.5 to 37.5", "1.00", "5.83", "7.00", "-"],
+        ["best", "10", "10 to 10", "3.50", "1.67", "2.00", "6"],
+        ["slow", "-", "over 2 s", "-", "-", "-", "-"],
+        ["floor, same size", "6", "6 to 6", "", "", "", ""],
+        ["floor, memory", "5", "", "", "", "", ""],
+    ]
+    (rows,) = loss.table([case], "cuda").blocks.values()
+    assert [row[-1] for row in rows[:2]] == ["11 %", "38 %"]  # of 9,000 bytes in 3.75 us
 
 
 def test_a_power_law_is_found_again_with_its_interval() -> None:

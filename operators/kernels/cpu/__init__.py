@@ -14,11 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-VERSION = 1
+VERSION = 2
 """What `cascade_version` of a library built from the sources here returns."""
 
 INSTRUCTION_SETS = ("portable", "AVX2", "AVX-512")
 """Names of the instruction sets, in the order of their numbers."""
+
+FAMILIES = ("laplace", "logistic", "box")
+"""Names of the distribution functions, in the order of their numbers."""
 
 TAUS = (1e-30, 1e30)
 """The temperatures that the kernels take; beyond, a distance over tau leaves the range of float."""
@@ -29,6 +32,13 @@ _SIGNATURES = {
     "cascade_boundary": (
         None,
         [_POINTER, _POINTER, _INT64, _INT64, _INT64, _POINTER, _POINTER, _INT, _INT],
+    ),
+    "cascade_threshold": (
+        None,
+        [
+            *(_POINTER, _POINTER, ctypes.c_double, _INT, _INT64, _INT64, _POINTER, _POINTER),
+            *(_INT, _INT),
+        ],
     ),
     "cascade_cross_entropy": (
         _INT,
@@ -107,6 +117,32 @@ def boundary(
         *(instruction_set() if instructions is None else instructions, torch.get_num_threads()),
     )
     return upper, lower
+
+
+def threshold(
+    scores_BN: Tensor,
+    ks_B: Tensor,
+    tau: float,
+    family: str,
+    instructions: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Root of `sum_i F((x_i - theta) / tau) = k` in each row: theta, and what rounding took, [B].
+
+    Args:
+        scores_BN: float32, contiguous.
+        ks_B: int64, contiguous.
+        tau: within `TAUS`.
+        family: one of `FAMILIES`.
+        instructions: an instruction set no better than `instruction_set()`, which is the default.
+    """
+    b, n = scores_BN.shape
+    theta, rest = scores_BN.new_empty(b), scores_BN.new_empty(b)
+    _loaded().cascade_threshold(
+        *(scores_BN.data_ptr(), ks_B.data_ptr(), tau, FAMILIES.index(family), b, n),
+        *(theta.data_ptr(), rest.data_ptr()),
+        *(instruction_set() if instructions is None else instructions, torch.get_num_threads()),
+    )
+    return theta, rest
 
 
 def cross_entropy(

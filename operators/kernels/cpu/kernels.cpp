@@ -1,7 +1,7 @@
 // Compiled kernels for float rows on the CPU, with a C interface.
 //
-// The instruction set is chosen when they run: the code in select.h, cross_entropy.h and rows.h is
-// compiled once for each, on top of the simd_*.h of its name.
+// The instruction set is chosen when they run: the code in select.h, cross_entropy.h, rows.h and
+// threshold.h is compiled once for each, on top of the simd_*.h of its name.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -82,6 +82,7 @@ namespace portable {
 #include "select.h"
 #include "cross_entropy.h"
 #include "rows.h"
+#include "threshold.h"
 }  // namespace portable
 
 #ifdef CASCADE_X86
@@ -96,6 +97,7 @@ namespace avx2 {
 #include "select.h"
 #include "cross_entropy.h"
 #include "rows.h"
+#include "threshold.h"
 }  // namespace avx2
 #ifdef __clang__
 #pragma clang attribute pop
@@ -112,6 +114,7 @@ namespace avx512 {
 #include "select.h"
 #include "cross_entropy.h"
 #include "rows.h"
+#include "threshold.h"
 }  // namespace avx512
 #ifdef __clang__
 #pragma clang attribute pop
@@ -156,7 +159,7 @@ double total_weight(const Scores& scores, const float* weights) {
 #define CASCADE_API extern "C" __attribute__((visibility("default")))
 
 // What the caller was written for has to be what was compiled.
-CASCADE_API int cascade_version() { return 1; }
+CASCADE_API int cascade_version() { return 2; }
 
 // The best instruction set of this processor: 0 portable, 1 AVX2, 2 AVX-512. The functions below
 // take one that is no better.
@@ -171,6 +174,19 @@ CASCADE_API void cascade_boundary(const float* x, const int64_t* ks, int64_t k, 
   if (set == AVX2) return avx2::boundaries(scores, upper, lower, threads);
 #endif
   return portable::boundaries(scores, upper, lower, threads);
+}
+
+// theta[b] + rest[b] = the root of sum F((x - theta) / tau) = k of row b; see threshold.h for F by
+// its number. NaN if the row has one; far above or below all scores if none or all fit in.
+CASCADE_API void cascade_threshold(const float* x, const int64_t* ks, double tau, int family,
+                                   int64_t rows, int64_t n, float* theta, float* rest, int set,
+                                   int threads) {
+  const Scores scores{x, nullptr, nullptr, ks, 0, rows, n};
+#ifdef CASCADE_X86
+  if (set == AVX512) return avx512::thresholds(scores, tau, family, theta, rest, threads);
+  if (set == AVX2) return avx2::thresholds(scores, tau, family, theta, rest, threads);
+#endif
+  portable::thresholds(scores, tau, family, theta, rest, threads);
 }
 
 // Weighted mean cross-entropy over the entries that count, and its gradient if `grad` is not null.

@@ -63,6 +63,13 @@ void round_of(int set, int64_t rows, int64_t n, int kind, bool masked) {
       expect(upper[b] == row[k - 1] && lower[b] == row[k], "boundary", set, n, cuts[b]);
     }
   }
+  for (int family = 0; family < 3; ++family) {
+    const double tau = below(2) ? 1.0 : 0.01;
+    cascade_threshold(x.data(), ks.data(), tau, family, rows, n, upper.data(), lower.data(), set,
+                      threads);
+    for (size_t b = 0; kind < 6 && b < count; ++b)
+      expect(std::isfinite(upper[b] + lower[b]), "threshold", set, n, ks[b]);
+  }
   float loss = 0.0f;
   const uint8_t* mask = masked ? valid.data() : nullptr;
   cascade_cross_entropy(x.data(), labels.data(), mask, masked ? ks.data() : nullptr, n / 3,

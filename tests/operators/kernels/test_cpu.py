@@ -14,6 +14,7 @@ from operators import topk_cross_entropy
 from operators.kernels import cpu
 from operators.kernels.boundary import boundary
 from operators.kernels.cross_entropy import Batch, by_torch
+from operators.kernels.family import FAMILIES
 
 pytestmark = pytest.mark.skipif(
     not list(Path(cpu.__file__).parent.glob("_kernels*")),
@@ -182,6 +183,20 @@ def test_nan_spoils_its_row_and_the_loss_but_no_other_row(instructions: int, n: 
     torch.testing.assert_close(grad[1:], alone[1] / 2)
 
 
+@pytest.mark.parametrize("instructions", SETS)
+@pytest.mark.parametrize("family", cpu.FAMILIES)
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "heavy"])
+@pytest.mark.parametrize("n", [2, 17, 40, 1000, 140_000])
+def test_memberships_sum_to_k(instructions: int, family: str, kind: str, n: int) -> None:
+    x = rows_of(kind, 3 if n < 10_000 else 1, n)
+    for k, tau in zip((1, max(n // 4, 1), n - 1), (0.01, 1.0, 100.0), strict=True):
+        ks = torch.full((len(x),), k)
+        theta, rest = cpu.threshold(x, ks, tau, family, instructions)
+        distance = (x.double() - theta.double().unsqueeze(1)) - rest.double().unsqueeze(1)
+        soft = FAMILIES[family].soft(distance, tau)[0]
+        assert (soft.sum(-1) - k).abs().max() <= 16 * torch.finfo(torch.float32).eps * k
+
+
 @pytest.fixture
 def threads() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -198,7 +213,9 @@ def test_threads_change_no_bit(shape: tuple[int, int]) -> None:
         torch.set_num_threads(count)
         found = cpu.cross_entropy(x, x > 1, None, shape[1] // 4, 1.0, None, None, True)
         assert found is not None
-        results.append((*found, *cpu.boundary(x, None, 7)))
+        ks = torch.full(shape[:1], 7)
+        roots = cpu.threshold(x, ks, 0.5, "logistic")
+        results.append((*found, *cpu.boundary(x, None, 7), *roots))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 

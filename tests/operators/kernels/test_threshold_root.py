@@ -1,6 +1,6 @@
 """The search for the threshold: every kind of row, every temperature, every path in the code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -8,12 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from operators.kernels import cpu
 from operators.kernels import threshold as search
 from operators.kernels.family import FAMILIES
 from operators.kernels.threshold import threshold
 
 INF, NAN = float("inf"), float("nan")
 TAUS = [1e6, 30.0, 1.0, 0.1, 0.01, 1e-3, 1e-6]
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True, scope="module")
+def solver(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Both searches, the compiled one where it is built."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(cpu, "takes", lambda _: False)
+        yield request.param
+
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
