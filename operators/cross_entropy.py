@@ -17,6 +17,7 @@ from operators.arguments import (
     check_weights,
 )
 from operators.kernels import cross_entropy as in_one_go
+from operators.kernels import joint_cross_entropy as all_in_one_go
 from operators.ranking import rank
 from operators.registry import logits_operator
 from operators.survival import survival_cross_entropy
@@ -59,11 +60,11 @@ def topk_cross_entropy(
         check_tau(tau)
         check_mask(mask, scores)
         check_weights(weights, labels)
-        return in_one_go.cross_entropy(scores, labels, k, tau, mask, weights, _step_by_step)
+        return in_one_go.cross_entropy(scores, labels, k, tau, mask, weights, _one_stage)
     return joint_cross_entropy([scores], labels, [k], operator, tau, mask, weights=weights)
 
 
-def _step_by_step(
+def _one_stage(
     scores: Tensor,
     labels: Tensor,
     k: int | Tensor,
@@ -71,7 +72,7 @@ def _step_by_step(
     mask: Tensor | None,
     weights: Tensor | None,
 ) -> Tensor:
-    return joint_cross_entropy([scores], labels, [k], "dftopk", tau, mask, weights=weights)
+    return _stage_by_stage([scores], labels, [k], "dftopk", tau, [mask], [None], weights)
 
 
 def joint_cross_entropy(
@@ -113,10 +114,39 @@ def joint_cross_entropy(
     """
     check_stages(stage_scores, labels)
     stages = len(stage_scores)
-    masks = [mask] * stages if mask is None or isinstance(mask, Tensor) else mask
     passes = passes or [None] * stages
+    masks = [mask] * stages if mask is None or isinstance(mask, Tensor) else mask
     for name, values in (("ks", ks), ("mask", masks), ("passes", passes)):
         check_length(name, values, stages)
+    if (
+        operator == "dftopk"
+        and all(bypass is None for bypass in passes)
+        and all_in_one_go.applies(stage_scores, labels, ks, tau, mask, weights)
+    ):
+        for scores, k in zip(stage_scores, ks, strict=True):
+            check_k(k, scores)
+        check_tau(tau)
+        check_mask(masks[0], labels)
+        check_weights(weights, labels)
+
+        def twin(leaves: Sequence[Tensor]) -> Tensor:
+            return _stage_by_stage(leaves, labels, ks, operator, tau, masks, passes, weights)
+
+        return all_in_one_go.cross_entropy(stage_scores, labels, ks, tau, masks[0], weights, twin)
+    return _stage_by_stage(stage_scores, labels, ks, operator, tau, masks, passes, weights)
+
+
+def _stage_by_stage(
+    stage_scores: Sequence[Tensor],
+    labels: Tensor,
+    ks: Sequence[int | Tensor],
+    operator: str,
+    tau: float,
+    masks: Sequence[Tensor | None],
+    passes: Sequence[Tensor | None],
+    weights: Tensor | None,
+) -> Tensor:
+    """`joint_cross_entropy` in differentiable torch operations."""
     logits_of = logits_operator(operator)
     logits, decides = [], []
     counted = torch.ones_like(labels, dtype=torch.bool)

@@ -142,10 +142,16 @@ def test_container_and_compose_name_routes_and_settings_that_exist() -> None:
     assert '"--appendonly", "yes", "--appendfsync", "always"' in compose
 
 
-def test_the_wheel_holds_every_module_and_data_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiler", ["one that works", "none"])
+def test_the_wheel_holds_every_module_and_data_file(
+    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy_sources(tmp_path)
     for name in ("cli.py", "demo.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
+    if compiler == "none":
+        monkeypatch.setenv("CC", "/nowhere/cc")
+        monkeypatch.setenv("CXX", "/nowhere/c++")
     build = "import setuptools.build_meta as b; print(b.build_wheel('.'))"
     built = run(sys.executable, "-c", build, cwd=tmp_path)
     assert built.returncode == 0, built.stderr
@@ -156,3 +162,6 @@ def test_the_wheel_holds_every_module_and_data_file(tmp_path: Path) -> None:
         for path in (ROOT / package).rglob("*"):
             if path.suffix in suffixes:
                 assert str(path.relative_to(ROOT)) in held
+    compiled = [name for name in held if name.startswith("operators/kernels/cpu/_kernels.")]
+    expected = compiler != "none" and shutil.which("c++") is not None
+    assert len(compiled) == int(expected)

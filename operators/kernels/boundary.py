@@ -26,8 +26,8 @@ def boundary(ranked: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
     return upper, lower
 
 
-@torch.library.custom_op("cascade::boundary", mutates_args=())
-def _boundary(ranked: Tensor, ks: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+def find(ranked: Tensor, ks: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+    """`boundary` at once, for tensors that hold numbers; ks or k."""
     n = ranked.shape[-1]
     shape = (*ranked.shape[:-1], 1)
     rows = ranked.reshape(-1, n).contiguous()
@@ -44,14 +44,18 @@ def _by_topk(rows: Tensor, ks: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
     """Torch operations only; ks in [1, N - 1]."""
     if ks is None:
         top = rows.topk(k + 1, sorted=False).values
-        pair = top.topk(2, largest=False).values
-        lower, upper = pair.unbind(-1)
+        least = top.min(-1, keepdim=True)
+        lower = least.values.squeeze(-1)
+        upper = top.scatter(-1, least.indices, torch.inf).amin(-1)
     else:
         top = rows.topk(int(ks.max()) + 1).values
         upper, lower = top.gather(-1, torch.stack([ks - 1, ks], -1)).unbind(-1)
     # topk ranks NaN above everything: if a row holds one, it is among the top.
     nan = top.isnan().any(-1)
     return upper.masked_fill(nan, torch.nan), lower.masked_fill(nan, torch.nan)
+
+
+_boundary = torch.library.custom_op("cascade::boundary", find, mutates_args=())
 
 
 @_boundary.register_fake

@@ -8,55 +8,42 @@ Legend: B rows, N candidates.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
-from operators.kernels import cpu
-from operators.kernels.boundary import boundary
-
-
-class Batch(NamedTuple):
-    """The arguments of the loss, as rows."""
-
-    scores: Tensor
-    """float16, bfloat16, float32 or float64 [B, N]."""
-    labels: Tensor
-    """bool [B, N]."""
-    ks: Tensor | None
-    """int64 [B]; None: `k` for all rows."""
-    k: int
-    tau: float
-    mask: Tensor | None
-    """bool [B, N]."""
-    weights: Tensor | None
-    """float [B], without gradient."""
-
+from operators.kernels import cpu, torch_cross_entropy, triton_cross_entropy
+from operators.kernels.torch_cross_entropy import Batch
 
 Twin = Callable[[Tensor, Tensor, int | Tensor, float, Tensor | None, Tensor | None], Tensor]
 """The same loss in differentiable torch operations, of the fields of a batch, ks or k."""
 
 
 def applies(scores: Tensor, labels: Tensor, *others: object) -> bool:
-    """Whether the loss can be computed in one go: by hand, on the CPU, of bool labels.
-
-    Not inside compiled code or the transforms of `torch.func`, which want to see every step.
-    """
+    """Whether the loss can be computed in one go: by hand, of bool labels, on one device."""
     tensors = [scores, labels, *(other for other in others if isinstance(other, Tensor))]
     return (
         labels.dtype == torch.bool
         and scores.numel() > 0
-        and not torch.compiler.is_compiling()
-        and all(tensor.is_cpu and _is_plain(tensor) for tensor in tensors)
+        and by_hand(*tensors)
+        and (scores.is_cpu or triton_cross_entropy.supports(scores))
+        and all(tensor.device == scores.device for tensor in tensors)
         and not any(tensor.requires_grad for tensor in tensors[1:])
     )
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    is_torch = type(tensor) is Tensor or isinstance(tensor, torch.nn.Parameter)
-    return is_torch and torch.func.debug_unwrap(tensor) is tensor
+def by_hand(*tensors: Tensor) -> bool:
+    """Whether these are numbers to compute with at once.
+
+    Not inside compiled code or the transforms of `torch.func`, which want to see every step.
+    """
+    plain = all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors)
+    return (
+        plain
+        and not torch.compiler.is_compiling()
+        and all(torch.func.debug_unwrap(tensor) is tensor for tensor in tensors)
+    )
 
 
 def cross_entropy(
@@ -90,39 +77,78 @@ def cross_entropy(
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """The gradient is made with the loss; only a gradient of the gradient needs the twin."""
+    """The gradient is made with the loss; only a gradient of the gradient needs the twin.
+
+    The first backward gives it away, so that no copy is made of it; a second makes it anew.
+    """
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:  # noqa: ANN401
         *fields, twin = arguments
         batch = Batch(*fields)
-        loss, grad = loss_and_gradient(batch, twin, ctx.needs_input_grad[0])
-        ctx.save_for_backward(batch.scores, batch.labels, batch.ks, batch.mask, batch.weights, grad)
+        loss, *ctx.made = loss_and_gradient(batch, twin, ctx.needs_input_grad[0])
+        ctx.save_for_backward(batch.scores, batch.labels, batch.ks, batch.mask, batch.weights)
         ctx.k, ctx.tau, ctx.twin = batch.k, batch.tau, twin
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        scores, labels, ks, mask, weights, grad = ctx.saved_tensors
+        scores, labels, ks, mask, weights = ctx.saved_tensors
         if torch.is_grad_enabled():
             loss = ctx.twin(scores, labels, ctx.k if ks is None else ks, ctx.tau, mask, weights)
             (grad,) = torch.autograd.grad(loss, scores, grads[0], create_graph=True)
-        elif grads[0].item() != 1:
-            grad = grad * grads[0].to(grad.dtype)
+            return grad, *(None for _ in range(7))
+        if ctx.made is None:
+            batch = Batch(scores, labels, ks, ctx.k, ctx.tau, mask, weights)
+            _, *ctx.made = loss_and_gradient(batch, ctx.twin, True)
+        (made, scale), ctx.made = ctx.made, None
+        grad = scaled(made, grads[0] if scale is None else grads[0] * scale, scores.dtype)
         return grad, *(None for _ in range(7))
 
 
-def loss_and_gradient(batch: Batch, twin: Twin, with_grad: bool) -> tuple[Tensor, Tensor]:
-    """Scalar, and [B, N] in the type of the scores; [0] in its place if it is not wanted."""
+def scaled(grad: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The product in a type that may be narrower, rounded once; `grad` is written over if it may.
+
+    Args:
+        grad: of any shape.
+        factor: a scalar.
+        dtype: type of the product.
+    """
+    # To look at a number on a device is to wait for it.
+    if grad.dtype == dtype and factor.is_cpu and factor.item() == 1:
+        return grad
+    # As [1] the factor keeps its type, where a scalar would be rounded to that of `grad` first.
+    out = grad if grad.dtype == dtype else torch.empty_like(grad, dtype=dtype)
+    return torch.mul(grad, factor.reshape(1), out=out)
+
+
+def loss_and_gradient(
+    batch: Batch, twin: Twin, with_grad: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The loss, a scalar; what times the third is its gradient [B, N]; and a scalar, None if 1.
+
+    The second is nothing of use if no gradient is wanted. It may be wider than the scores.
+    """
+    in_range = cpu.TAUS[0] <= batch.tau <= cpu.TAUS[1]
+    if in_range and triton_cross_entropy.supports(batch.scores):
+        launched = _by_triton(batch, with_grad)
+        if launched is not None:
+            return launched
     wide = batch.scores.to(torch.promote_types(batch.scores.dtype, torch.float32))
-    wide_batch = batch._replace(scores=wide)
+    batch = batch._replace(scores=wide)
     found = None
-    if cpu.takes(wide) and cpu.TAUS[0] <= batch.tau <= cpu.TAUS[1]:
-        found = _by_kernel(wide_batch, with_grad)
-    elif bool(wide.isfinite().all()):
-        found = by_torch(wide_batch, with_grad)
-    loss, grad = found or _by_twin(wide_batch, twin, with_grad)
-    return loss, grad.to(batch.scores.dtype)
+    if in_range and cpu.takes(wide):
+        found = _by_kernel(batch, with_grad)
+    elif wide.is_cpu and bool(wide.isfinite().all()):
+        found = torch_cross_entropy.cross_entropy(batch, with_grad)
+    return *(found or _by_twin(batch, twin, with_grad)), None
+
+
+def _by_triton(batch: Batch, with_grad: bool) -> triton_cross_entropy.Result | None:
+    scores, labels, ks, k, tau, mask, weights = batch
+    return triton_cross_entropy.try_dftopk_cross_entropy(
+        scores, labels, k if ks is None else ks, tau, mask, weights, with_grad
+    )
 
 
 def _by_kernel(batch: Batch, with_grad: bool) -> tuple[Tensor, Tensor] | None:
@@ -147,44 +173,3 @@ def _by_twin(batch: Batch, twin: Twin, with_grad: bool) -> tuple[Tensor, Tensor]
     if not with_grad:
         return loss, scores.new_empty(0)
     return loss.detach(), torch.autograd.grad(loss, scores)[0]
-
-
-def by_torch(batch: Batch, with_grad: bool) -> tuple[Tensor, Tensor]:
-    """The kernel's twin in torch operations, for finite float32 or float64 scores."""
-    scores, labels, ks, k, tau, mask, weights = batch
-    b, n = scores.shape
-    if n < 2:
-        return scores.new_zeros(()), torch.zeros_like(scores) if with_grad else scores.new_empty(0)
-    places = torch.as_tensor(k) if ks is None else ks
-    entries = torch.as_tensor(n) if mask is None else mask.sum(-1)
-    is_open = (places > 0) & (places < entries)
-    row_weights = is_open.to(scores.dtype)
-    if weights is not None:
-        row_weights = row_weights * weights
-    total = (row_weights * entries).expand(b).sum()
-    each = row_weights.expand(b).unsqueeze(-1) / torch.where(total > 0, total, 1.0)
-    whole = ks is None and mask is None
-    ranked = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
-    upper, lower = boundary(ranked, k if ks is None else ks.unsqueeze(-1))
-    distance = ranked - (0.5 * upper + 0.5 * lower)
-    near = distance.abs() <= torch.maximum(upper - lower, lower.new_zeros(()))
-    toward = distance.div_(tau).mul_(1 - 2 * labels.to(scores.dtype))
-    if not whole:
-        toward = toward.masked_fill_(~_counts(is_open, mask, scores), -torch.inf)
-    loss = (softplus(toward).sum(-1, keepdim=True) * each).sum()
-    if not with_grad:
-        return loss, scores.new_empty(0)
-    slopes = toward.sigmoid_().mul_(1 - 2 * labels.to(scores.dtype)).mul_(each / tau)
-    half = -0.5 * slopes.sum(-1)
-    rows, places = near.nonzero(as_tuple=True)
-    for cut in (upper, lower):
-        tied = ranked[rows, places] == cut[rows, 0]
-        at = rows[tied]
-        share = half / torch.bincount(at, minlength=b)
-        slopes.index_put_((at, places[tied]), share[at], accumulate=True)
-    return loss, slopes
-
-
-def _counts(is_open: Tensor, mask: Tensor | None, scores: Tensor) -> Tensor:
-    rows = is_open.expand(len(scores)).unsqueeze(-1)
-    return rows.expand_as(scores) if mask is None else rows & mask

@@ -86,7 +86,7 @@ class Box:
     def soft(self, distance: Tensor, tau: float) -> tuple[Tensor, Tensor]:
         """As in `Family`."""
         soft = distance.div_(tau).clamp(0, 1)
-        return soft, torch.addcmul(soft, soft, soft, value=-1).sign_()
+        return soft, torch.addcmul(soft, soft, soft, value=-1).ceil_()  # sign would lose a NaN
 
     def excess(
         self, distance: Tensor, k: Tensor, tau: float, spare: Tensor

@@ -74,8 +74,8 @@ def threshold(scores: Tensor, k: Tensor, tau: float, family: str) -> tuple[Tenso
         return theta, rest
     if cpu.takes(scores) and cpu.TAUS[0] <= tau <= cpu.TAUS[1]:
         ks = k.expand_as(theta).reshape(-1).contiguous()
-        found = cpu.threshold(scores.reshape(-1, scores.shape[-1]).contiguous(), ks, tau, family)
-        return found[0].view_as(theta), found[1].view_as(rest)
+        at, off = cpu.threshold(scores.reshape(-1, scores.shape[-1]).contiguous(), ks, tau, family)
+        return at.view_as(theta), off.view_as(rest)
     rows = max(BLOCK // scores.shape[-1], 1)
     blocks = zip(
         scores.reshape(-1, scores.shape[-1]).split(rows),

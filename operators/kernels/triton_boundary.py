@@ -32,6 +32,12 @@ def sum_of(x_SRC):
 
 
 @jit
+def count_of(is_SRC):
+    """How many entries of every row are true, int64 [R]."""
+    return sum_of(is_SRC.to(tl.int32)).to(tl.int64)
+
+
+@jit
 def least_of(x_SRC):
     """Minimum of every row, [R]."""
     return tl.min(tl.min(x_SRC, axis=0), axis=1)
@@ -78,7 +84,7 @@ def boundary_of(
         most_R: the greatest.
         k_R: float32, 0 < k < count where searched.
         count_R: float32, valid entries.
-        searched_R: bool; the other rows get any number but NaN.
+        searched_R: bool; the other rows get any number.
         SHIFT: see `key_of`.
         GUESSES: at most this many points by false position.
     """
@@ -116,12 +122,3 @@ def boundary_of(
     lower_R = most_of(tl.where(is_above_SRC, float("-inf"), x_SRC))
     upper_R = least_of(tl.where(is_above_SRC, x_SRC, float("inf")))
     return tl.where(split_R, upper_R, lower_R), lower_R
-
-
-@jit
-def threshold_of(upper_R, lower_R):
-    """Midpoint of two scores [R], finite for infinite ones."""
-    limit = 3.4028234663852886e38 / 4
-    upper_R = tl.minimum(tl.maximum(upper_R, -limit), limit)
-    lower_R = tl.minimum(tl.maximum(lower_R, -limit), limit)
-    return 0.5 * upper_R + 0.5 * lower_R

@@ -13,6 +13,9 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+Result = tuple[Tensor, Tensor | None, Tensor]
+"""The loss, its gradient up to a factor, and the factor: see `dftopk_cross_entropy`."""
+
 LIMIT = 16384
 """The most candidates that a program holds in registers."""
 
@@ -39,7 +42,7 @@ def try_dftopk_cross_entropy(
     mask_BN: Tensor | None,
     weights_B: Tensor | None,
     with_grad: bool,
-) -> tuple[Tensor, Tensor | None] | None:
+) -> Result | None:
     """`dftopk_cross_entropy`, or None (warning once) if the kernel does not compile or launch."""
     if _failures:
         return None
@@ -69,39 +72,40 @@ def dftopk_cross_entropy(
     mask_BN: Tensor | None,
     weights_B: Tensor | None,
     with_grad: bool,
-) -> tuple[Tensor, Tensor | None]:
+) -> Result:
     """Weighted mean cross-entropy of DFTopK's soft mask over the entries that count.
 
-    Entries count if they are valid and in a row with 0 < k < its valid entries. The edges are
-    those of `operators.dftopk`. Never waits for the device. Launches one kernel, and one that adds
-    the rows' losses in a fixed order; without host-side knowledge of the weights' total (weights,
-    a mask, or a k of each row) a few more on B numbers find it beforehand.
+    Which do is said in `operators.joint_cross_entropy`, and depends on the scores. So one kernel
+    takes the rows' losses, counts and gradients, and a few on B numbers add them in a fixed order
+    and find what to divide by. Never waits for the device.
 
     Args:
         scores_BN: float16, bfloat16 or float32 [B, N], N <= `LIMIT`.
         labels_BN: bool [B, N].
         k: an int, or an integer tensor [B] on the scores' device.
-        tau: temperature, above 0.
+        tau: temperature, within `operators.kernels.cpu.TAUS`.
         mask_BN: bool [B, N], True where valid, or None.
         weights_B: [B], finite and at least 0, or None for ones.
         with_grad: whether to compute the gradient of the loss in the scores.
 
     Returns:
-        The loss, a float32 scalar (0 if nothing counts), and the gradient [B, N] in the scores'
-        type, or None.
+        The loss, a float32 scalar (0 if nothing counts); what times the third is its gradient, or
+        None: [B, N] in the scores' type, but in float32 for float16, which could not hold it; and
+        one over the weight of all entries that count, a float32 scalar (0 if nothing counts).
     """
     from operators.kernels import triton_program  # here, because it imports Triton
 
     rows, n = scores_BN.shape
+    wide = torch.float32 if scores_BN.dtype == torch.float16 else scores_BN.dtype
     scores_BN = scores_BN.contiguous()
     if scores_BN.numel() == 0 or (isinstance(k, int) and not 0 < k < n):
-        nothing = torch.zeros_like(scores_BN) if with_grad else None
-        return scores_BN.new_zeros((), dtype=torch.float32), nothing
+        grad_BN = torch.zeros_like(scores_BN, dtype=wide) if with_grad else None
+        zero = scores_BN.new_zeros((), dtype=torch.float32)
+        return zero, grad_BN, zero.clone()
     k_B = k.to(torch.int64).contiguous() if isinstance(k, Tensor) else None
-    counts_B = None if mask_BN is None else mask_BN.sum(-1)
     weights_B = None if weights_B is None else weights_B.float().contiguous()
-    grad_BN = torch.empty_like(scores_BN) if with_grad else None
-    losses_B = scores_BN.new_empty(rows, dtype=torch.float32)
+    grad_BN = torch.empty_like(scores_BN, dtype=wide) if with_grad else None
+    sums_2B = scores_BN.new_empty(2, rows, dtype=torch.float32)
     tile = _tile(n, scores_BN.dtype)
     with torch.cuda.device_of(scores_BN):
         triton_program.dftopk_cross_entropy[(-(-rows // tile["ROWS"]),)](
@@ -109,22 +113,21 @@ def dftopk_cross_entropy(
             _bytes(labels_BN),
             None if mask_BN is None else _bytes(mask_BN),
             k_B,
-            counts_B,
             weights_B,
-            _total(n, k, counts_B, weights_B),
             grad_BN,
-            losses_B,
+            sums_2B,
             k if isinstance(k, int) else 0,
             n // tile["UNIT"],
             rows,
-            min(1 / tau, torch.finfo(torch.float32).max),  # finite for a tau below 3e-39 as well
-            1 / (rows * n),
+            1 / tau,
             **tile,
             SHIFT=SHIFTS[scores_BN.dtype],
             enable_fp_fusion=True,  # said, because Triton is about to change its default
             PTX=scores_BN.is_cuda and torch.version.cuda is not None,
         )
-    return losses_B.sum(), grad_BN
+    loss, total = sums_2B.sum(-1)
+    scale = total.reciprocal().nan_to_num(torch.nan, 0.0)  # no division by nothing
+    return loss * scale, grad_BN, scale
 
 
 def _tile(n: int, dtype: torch.dtype) -> dict[str, int]:
@@ -139,18 +142,6 @@ def _tile(n: int, dtype: torch.dtype) -> dict[str, int]:
         "COLUMNS": columns,
         "num_warps": max(1, columns // (32 * vector)),
     }
-
-
-def _total(
-    n: int, k: int | Tensor, counts_B: Tensor | None, weights_B: Tensor | None
-) -> Tensor | None:
-    """Weight of all entries that count, a float32 scalar on the device; None if it is B * N."""
-    if isinstance(k, int) and counts_B is None:
-        return None if weights_B is None else (weights_B.sum(dtype=torch.float64) * n).float()
-    valid = n if counts_B is None else counts_B
-    k_B = torch.as_tensor(k)
-    entries_B = ((k_B > 0) & (k_B < valid)) * valid
-    return (entries_B if weights_B is None else entries_B * weights_B.double()).sum().float()
 
 
 def _bytes(flags: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from operators.kernels.triton_boundary import (
     boundary_of,
+    count_of,
     jit,
     least_of,
     most_of,
     sum_of,
-    threshold_of,
     tl,
 )
 
@@ -46,20 +46,19 @@ def signed_of(x, sign):
 
 
 @jit
-def cross_entropy_of(z, sign, PTX: tl.constexpr):
-    """Cross-entropy of sigmoid(z) with a label, and its derivative in z.
+def cross_entropy_of(s, PTX: tl.constexpr):
+    """Softplus(s) and sigmoid(s): a cross-entropy, and how steep it is.
 
-    With s = -z where the label is true, else z: softplus(s) and +-sigmoid(s), which neither
-    overflow nor cancel, and share one exponential and one division. log1p(e) is
+    With s = -z where a label is true, else z, they are the loss of sigmoid(z), and its derivative
+    but for the sign. They do not cancel, and share one exponential and one division. log1p(e) is
     2 artanh(e / (2 + e)), whose series in w = e / (2 + e) <= 1/3 is right to 1.4e-7 of its value
-    after six terms; log(1 + e) would lose a small e.
+    after six terms; log(1 + e) would lose a small e. Logits are cut at 1e30 as in
+    `operators.survival`: finite scores over a small tau may overflow, and sums must not.
 
     Args:
-        z: float32.
-        sign: int32, the sign bit where the label is true and 0 where it is not.
+        s: float32.
         PTX: see `exp2_of`.
     """
-    s = signed_of(z, sign)
     e = exp2_of(tl.abs(s) * -1.4426950408889634, PTX)
     product = (1.0 + e) * (2.0 + e)
     inverse = inverse_of(product, PTX)
@@ -70,17 +69,16 @@ def cross_entropy_of(z, sign, PTX: tl.constexpr):
     series = series * square + 1 / 5
     series = series * square + 1 / 3
     series = series * square + 1.0
-    loss = tl.maximum(s, 0.0) + 2.0 * w * series
+    loss = tl.minimum(tl.maximum(s, 0.0), 1e30) + 2.0 * w * series
     sigmoid = tl.where(s >= 0.0, 1.0, e) * ((2.0 + e) * inverse)
-    return loss, signed_of(sigmoid, sign)
+    return loss, sigmoid
 
 
 @jit
 def share_of(x_SRC, boundary_R, part_R):
-    """[S, R, C]: `part` split over the scores tied with the boundary; none if it is infinite."""
+    """[S, R, C]: `part` split over the scores tied with the boundary."""
     tied_SRC = tl.where(x_SRC == boundary_R[None, :, None], 1.0, 0.0)
     share_R = part_R / tl.maximum(sum_of(tied_SRC), 1.0)
-    share_R = tl.where(tl.abs(boundary_R) == float("inf"), 0.0, share_R)
     return tied_SRC * share_R[None, :, None]
 
 
@@ -90,16 +88,13 @@ def dftopk_cross_entropy(
     labels,
     mask,
     k_rows,
-    counts,
     weights,
-    total,
     grad,
-    losses,
+    sums,
     k,
     units,
     rows,
     inverse_tau,
-    scale,
     UNIT: tl.constexpr,
     SLICES: tl.constexpr,
     ROWS: tl.constexpr,
@@ -107,11 +102,12 @@ def dftopk_cross_entropy(
     SHIFT: tl.constexpr,
     PTX: tl.constexpr,
 ):
-    """Weighted loss of every row and, where `grad` is given, its gradient.
+    """Weighted loss of every row, how many entries count in it, and its gradient.
 
-    `mask`, `k_rows`, `counts`, `weights`, `total` and `grad` may be None: all valid, `k`, N,
-    ones, 1 / `scale`, no gradient. N is `units * UNIT`, which tells the compiler how well the
-    rows are aligned. Labels and mask are uint8, 0 or 1; `k_rows` and `counts` int64.
+    `sums` [2, B] gets the losses' sum of every row and the number of entries that count in it, both
+    times the row's weight; `grad` gets the gradient of that sum. `mask`, `k_rows`, `weights` and
+    `grad` may be None: all valid, `k`, ones, no gradient. N is `units * UNIT`, which tells the
+    compiler how well the rows are aligned. Labels and mask are uint8, 0 or 1; `k_rows` is int64.
     """
     n = units * UNIT
     row_R = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -120,56 +116,61 @@ def dftopk_cross_entropy(
     inside_R = row_R < rows
     here_SRC = inside_R[None, :, None] & (column_SRC < n)
     place_SRC = (row_R * n)[None, :, None] + column_SRC
-    # As -inf with a false label, what is not valid has no loss, no slope, and the last places.
+    # As -inf, what is not valid gets the last places.
     x_SRC = tl.load(scores + place_SRC, mask=here_SRC, other=float("-inf")).to(tl.float32)
     sign_SRC = tl.load(labels + place_SRC, mask=here_SRC, other=0).to(tl.int32) << 31
     valid_SRC = here_SRC
     if mask is not None:
         valid_SRC = here_SRC & (tl.load(mask + place_SRC, mask=here_SRC, other=0) != 0)
         x_SRC = tl.where(valid_SRC, x_SRC, float("-inf"))
-        sign_SRC = tl.where(valid_SRC, sign_SRC, 0)
 
     count_R = tl.full([ROWS], 0, tl.int64) + n
-    if counts is not None:
-        count_R = tl.load(counts + row_R, mask=inside_R, other=0)
+    if mask is not None:
+        count_R = count_of(valid_SRC)
     k_R = tl.full([ROWS], 0, tl.int64) + k
     if k_rows is not None:
         k_R = tl.load(k_rows + row_R, mask=inside_R, other=0)
-    counted_R = inside_R & (k_R > 0) & (k_R < count_R)
-    scale_R = tl.full([ROWS], 1.0, tl.float32)
+    weight_R = tl.full([ROWS], 1.0, tl.float32)
     if weights is not None:
-        scale_R = tl.load(weights + row_R, mask=inside_R, other=0.0)
-    if total is not None:
-        total_R = tl.load(total + row_R * 0)
-        counted_R = counted_R & (total_R != 0.0)
-        scale_R = scale_R / tl.where(total_R != 0.0, total_R, 1.0)
-    else:
-        scale_R = scale_R * scale
+        weight_R = tl.load(weights + row_R, mask=inside_R, other=0.0)
+    undecided_R = inside_R & (k_R > 0) & (k_R < count_R)
+    least_R = least_of(tl.where(valid_SRC, x_SRC, float("inf")))
+    most_R = most_of(x_SRC)
+    entries_R = count_R
+    searched_R = undecided_R
+    counted_R = undecided_R
+    # Infinite scores are rare enough for a branch: finite ones compete for the places they leave.
+    is_infinite_R = undecided_R & ~(most_R - least_R < float("inf"))
+    if tl.max(is_infinite_R.to(tl.int32), axis=0) > 0:
+        entries_R = count_of(tl.abs(x_SRC) != float("inf"))  # finite or NaN
+        places_R = k_R - count_of(x_SRC == float("inf"))
+        searched_R = undecided_R & (places_R > 0) & (places_R < entries_R)
+        counted_R = searched_R | (undecided_R & (count_of(x_SRC != x_SRC) > 0))
 
     upper_R, lower_R = boundary_of(
         x_SRC,
-        least_of(tl.where(valid_SRC, x_SRC, float("inf"))),
-        most_of(x_SRC),
+        least_R,
+        most_R,
         k_R.to(tl.float32),
         count_R.to(tl.float32),
-        counted_R,
+        searched_R,
         SHIFT,
         12,
     )
-    z_SRC = (x_SRC - threshold_of(upper_R, lower_R)[None, :, None]) * inverse_tau
-    loss_SRC, slope_SRC = cross_entropy_of(z_SRC, sign_SRC, PTX)
-    loss_R = sum_of(loss_SRC * scale_R[None, :, None])  # scaled first: huge losses may not add up
-    loss_R = tl.where(counted_R, loss_R, 0.0)
-    tl.store(losses + row_R, loss_R, mask=inside_R)
+    theta_R = 0.5 * upper_R + 0.5 * lower_R
+    s_SRC = signed_of((x_SRC - theta_R[None, :, None]) * inverse_tau, sign_SRC)
+    s_SRC = tl.where(tl.abs(x_SRC) == float("inf"), float("-inf"), s_SRC)  # no loss and no slope
+    loss_SRC, slope_SRC = cross_entropy_of(s_SRC, PTX)
+    loss_R = tl.where(counted_R, sum_of(loss_SRC) * weight_R, 0.0)
+    weighed_R = tl.where(counted_R, entries_R.to(tl.float32) * weight_R, 0.0)
+    tl.store(sums + row_R, loss_R, mask=inside_R)
+    tl.store(sums + rows + row_R, weighed_R, mask=inside_R)
     if grad is not None:
-        slope_SRC *= (scale_R * inverse_tau)[None, :, None]
+        slope_SRC = signed_of(slope_SRC, sign_SRC)
         part_R = 0.5 * sum_of(slope_SRC)
+        # If a score is NaN so is the sum, and through the shares, 0 * NaN, the slopes of all.
         slope_SRC -= share_of(x_SRC, upper_R, part_R)
         slope_SRC -= share_of(x_SRC, lower_R, part_R)
-        # Slopes are finite, so that only a NaN among the scores makes their sum NaN.
-        whole_R = tl.where(counted_R, part_R, 0.0)
-        alone_R = counted_R & (part_R == part_R)
-        slope_SRC = tl.where(alone_R[None, :, None], slope_SRC, whole_R[None, :, None])
-        if mask is not None:
-            slope_SRC = tl.where(valid_SRC, slope_SRC, 0.0)
+        slope_SRC *= (weight_R * inverse_tau)[None, :, None]
+        slope_SRC = tl.where(valid_SRC & counted_R[None, :, None], slope_SRC, 0.0)
         tl.store(grad + place_SRC, slope_SRC.to(grad.dtype.element_ty), mask=here_SRC)

@@ -8,13 +8,14 @@ Legend: B rows, N candidates.
 import ctypes
 import sysconfig
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-VERSION = 2
+VERSION = 3
 """What `cascade_version` of a library built from the sources here returns."""
 
 INSTRUCTION_SETS = ("portable", "AVX2", "AVX-512")
@@ -22,6 +23,9 @@ INSTRUCTION_SETS = ("portable", "AVX2", "AVX-512")
 
 FAMILIES = ("laplace", "logistic", "box")
 """Names of the distribution functions, in the order of their numbers."""
+
+STAGES = 8
+"""The most stages that the joint kernel takes."""
 
 TAUS = (1e-30, 1e30)
 """The temperatures that the kernels take; beyond, a distance over tau leaves the range of float."""
@@ -44,6 +48,13 @@ _SIGNATURES = {
         _INT,
         [
             *(_POINTER, _POINTER, _POINTER, _POINTER, _INT64, _POINTER, ctypes.c_double),
+            *(_INT64, _INT64, _POINTER, _POINTER, _INT, _INT),
+        ],
+    ),
+    "cascade_joint_cross_entropy": (
+        _INT,
+        [
+            *(_POINTER, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _POINTER, ctypes.c_double),
             *(_INT64, _INT64, _POINTER, _POINTER, _INT, _INT),
         ],
     ),
@@ -181,6 +192,49 @@ def cross_entropy(
         *(instruction_set() if instructions is None else instructions, torch.get_num_threads()),
     )
     return None if infinite else (loss, grad)
+
+
+def joint_cross_entropy(
+    stages: Sequence[Tensor],
+    labels_BN: Tensor,
+    ks: Sequence[Tensor | int],
+    tau: float,
+    mask_BN: Tensor | None,
+    weights_B: Tensor | None,
+    with_grad: bool,
+    instructions: int | None = None,
+) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    """Weighted mean cross-entropy of surviving all stages' DFTopK, and its gradients.
+
+    Args:
+        stages: float32 [B, N], contiguous, at most `STAGES`.
+        labels_BN: bool, contiguous.
+        ks: for each stage an int, or int64 [B], contiguous.
+        tau: within `TAUS`.
+        mask_BN: bool, contiguous; None: every entry is valid.
+        weights_B: float32, contiguous; None: 1.
+        with_grad: whether gradients are wanted; there are none otherwise.
+        instructions: an instruction set no better than `instruction_set()`, which is the default.
+
+    Returns:
+        Scalar, and [B, N] for each stage; None if a valid score is infinite.
+    """
+    b, n = labels_BN.shape
+    loss = stages[0].new_empty(())
+    grads = tuple(torch.empty_like(scores) for scores in stages) if with_grad else ()
+    rows = [k if isinstance(k, Tensor) else None for k in ks]
+    numbers = [0 if isinstance(k, Tensor) else k for k in ks]
+    infinite = _loaded().cascade_joint_cross_entropy(
+        *(_addresses(stages), _addresses(rows), (ctypes.c_int64 * len(ks))(*numbers), len(stages)),
+        *(labels_BN.data_ptr(), _address(mask_BN), _address(weights_B), tau, b, n),
+        *(loss.data_ptr(), _addresses(grads) if with_grad else None),
+        *(instruction_set() if instructions is None else instructions, torch.get_num_threads()),
+    )
+    return None if infinite else (loss, grads)
+
+
+def _addresses(tensors: Sequence[Tensor | None]) -> "ctypes.Array[ctypes.c_void_p]":
+    return (ctypes.c_void_p * len(tensors))(*map(_address, tensors))
 
 
 def _loaded() -> ctypes.CDLL:

@@ -45,6 +45,15 @@ struct Ties {
   int64_t uppers = 0;
   int64_t lowers = 0;
   int64_t known = 0;
+
+  // Lanes that are tied with either, as bits, in the vector that starts at entry i.
+  inline void note(int64_t i, uint32_t is_upper, uint32_t is_lower) {
+    uppers += __builtin_popcount(is_upper);
+    lowers += __builtin_popcount(is_lower);
+    if (known > room) return;
+    for (uint32_t rest = is_upper | is_lower; rest; rest &= rest - 1, ++known)
+      if (known < room) at[known] = i + __builtin_ctz(rest);
+  }
 };
 
 struct Pass {
@@ -112,17 +121,9 @@ struct Loser {
     // No entry lies between the boundaries, so those nearest to theta are the tied ones.
     if (Simd::bits(Simd::at_least(fall, at.nearest))) {
       const uint32_t lanes = Simd::bits(valid);
-      note(i, lanes & Simd::bits(Simd::equal(x, at.upper)),
+      ties.note(offset + i, lanes & Simd::bits(Simd::equal(x, at.upper)),
            lanes & Simd::bits(Simd::equal(x, at.lower)));
     }
-  }
-
-  inline void note(int64_t i, uint32_t uppers, uint32_t lowers) {
-    ties.uppers += __builtin_popcount(uppers);
-    ties.lowers += __builtin_popcount(lowers);
-    if (ties.known > Ties::room) return;
-    for (uint32_t rest = uppers | lowers; rest; rest &= rest - 1, ++ties.known)
-      if (ties.known < Ties::room) ties.at[ties.known] = offset + i + __builtin_ctz(rest);
   }
 
   inline double operator()(Tally& tally) {

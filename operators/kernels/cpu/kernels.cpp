@@ -1,7 +1,7 @@
 // Compiled kernels for float rows on the CPU, with a C interface.
 //
-// The instruction set is chosen when they run: the code in select.h, cross_entropy.h, rows.h and
-// threshold.h is compiled once for each, on top of the simd_*.h of its name.
+// The instruction set is chosen when they run: the code in select.h, cross_entropy.h, rows.h,
+// threshold.h and joint.h is compiled once for each, on top of the simd_*.h of its name.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -11,6 +11,10 @@
 #include <vector>
 
 #include "parallel.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CASCADE_X86 1
@@ -66,6 +70,35 @@ struct Loss {
   float* grad;   // null: none wanted
 };
 
+// A batch of rows that several stages score.
+struct Joint {
+  const float* const* x;  // one a stage
+  const int64_t* const* ks;
+  const int64_t* k;
+  int stages;
+  const uint8_t* labels;
+  const uint8_t* valid;
+  const int64_t* entries;
+  const float* weights;
+  double tau;
+  double total;
+  int64_t rows;
+  int64_t n;
+  float* const* grad;  // one a stage; null: none wanted
+
+  inline int64_t k_of(int t, int64_t b) const { return ks[t] ? ks[t][b] : k[t]; }
+  inline int64_t entries_of(int64_t b) const { return entries ? entries[b] : n; }
+  inline bool passes(int t, int64_t b) const { return k_of(t, b) >= entries_of(b); }
+  inline bool counts(int64_t b) const {
+    bool decided = true;
+    for (int t = 0; t < stages; ++t) {
+      if (k_of(t, b) <= 0) return false;
+      decided = decided && passes(t, b);
+    }
+    return !decided;
+  }
+};
+
 // For each byte, the places of its bits, in order.
 #ifdef CASCADE_X86
 uint8_t COMPRESS_ORDER[256][8];
@@ -83,6 +116,7 @@ namespace portable {
 #include "cross_entropy.h"
 #include "rows.h"
 #include "threshold.h"
+#include "joint.h"
 }  // namespace portable
 
 #ifdef CASCADE_X86
@@ -98,6 +132,7 @@ namespace avx2 {
 #include "cross_entropy.h"
 #include "rows.h"
 #include "threshold.h"
+#include "joint.h"
 }  // namespace avx2
 #ifdef __clang__
 #pragma clang attribute pop
@@ -115,6 +150,7 @@ namespace avx512 {
 #include "cross_entropy.h"
 #include "rows.h"
 #include "threshold.h"
+#include "joint.h"
 }  // namespace avx512
 #ifdef __clang__
 #pragma clang attribute pop
@@ -146,6 +182,18 @@ std::vector<int64_t> count_entries(const uint8_t* valid, int64_t rows, int64_t n
   return entries;
 }
 
+// A large gradient is fresh memory, and to have it page by page takes longer than to compute it.
+void want_large_pages(float* memory, int64_t count) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t PAGE = 4096, LARGE = 2 << 20;
+  const uintptr_t start = (reinterpret_cast<uintptr_t>(memory) + PAGE - 1) / PAGE * PAGE;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(memory + count) / PAGE * PAGE;
+  if (end > start + 4 * LARGE) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
+#else
+  (void)memory, (void)count;
+#endif
+}
+
 double total_weight(const Scores& scores, const float* weights) {
   double total = 0.0;
   for (int64_t b = 0; b < scores.rows; ++b)
@@ -159,7 +207,7 @@ double total_weight(const Scores& scores, const float* weights) {
 #define CASCADE_API extern "C" __attribute__((visibility("default")))
 
 // What the caller was written for has to be what was compiled.
-CASCADE_API int cascade_version() { return 2; }
+CASCADE_API int cascade_version() { return 3; }
 
 // The best instruction set of this processor: 0 portable, 1 AVX2, 2 AVX-512. The functions below
 // take one that is no better.
@@ -199,9 +247,31 @@ CASCADE_API int cascade_cross_entropy(const float* x, const uint8_t* labels, con
   if (valid) entries = count_entries(valid, rows, n);
   const Scores scores{x, valid, valid ? entries.data() : nullptr, ks, k, rows, n};
   const Loss loss{labels, weights, tau, total_weight(scores, weights), grad};
+  if (grad) want_large_pages(grad, rows * n);
 #ifdef CASCADE_X86
   if (set == AVX512) return avx512::cross_entropy(scores, loss, mean, threads);
   if (set == AVX2) return avx2::cross_entropy(scores, loss, mean, threads);
 #endif
   return portable::cross_entropy(scores, loss, mean, threads);
+}
+
+// The same for survival of all stages, at most 8; x, ks, k and grad have one entry a stage.
+CASCADE_API int cascade_joint_cross_entropy(const float* const* x, const int64_t* const* ks,
+                                            const int64_t* k, int stages, const uint8_t* labels,
+                                            const uint8_t* valid, const float* weights, double tau,
+                                            int64_t rows, int64_t n, float* mean,
+                                            float* const* grad, int set, int threads) {
+  std::vector<int64_t> entries;
+  if (valid) entries = count_entries(valid, rows, n);
+  Joint joint{x,       ks,  k,   stages, labels, valid, valid ? entries.data() : nullptr,
+              weights, tau, 0.0, rows,   n,      grad};
+  for (int64_t b = 0; b < rows; ++b)
+    if (joint.counts(b))
+      joint.total += static_cast<double>(joint.entries_of(b)) * (weights ? weights[b] : 1.0);
+  for (int t = 0; grad && t < stages; ++t) want_large_pages(grad[t], rows * n);
+#ifdef CASCADE_X86
+  if (set == AVX512) return avx512::joint_cross_entropy(joint, mean, threads);
+  if (set == AVX2) return avx2::joint_cross_entropy(joint, mean, threads);
+#endif
+  return portable::joint_cross_entropy(joint, mean, threads);
 }

@@ -76,6 +76,17 @@ void round_of(int set, int64_t rows, int64_t n, int kind, bool masked) {
                         masked ? weights.data() : nullptr, 0.5, rows, n, &loss, grad.data(), set,
                         threads);
   if (kind < 6) expect(std::isfinite(loss), "loss", set, n, n / 3);
+  std::vector<float> second(x), other(size);
+  std::reverse(second.begin(), second.end());
+  const float* stages[] = {x.data(), second.data(), x.data()};
+  const int64_t* stage_ks[] = {nullptr, masked ? ks.data() : nullptr, nullptr};
+  const int64_t numbers[] = {n / 2, n / 3, n};
+  float* grads[] = {grad.data(), other.data(), grad.data()};
+  const int used = 1 + static_cast<int>(below(3));
+  cascade_joint_cross_entropy(stages, stage_ks, numbers, used, labels.data(), mask,
+                              masked ? weights.data() : nullptr, 0.5, rows, n, &loss,
+                              below(2) ? grads : nullptr, set, threads);
+  if (kind < 6) expect(std::isfinite(loss), "joint loss", set, n, n / 3);
   cascade_cross_entropy(x.data(), labels.data(), mask, nullptr, n / 3, nullptr, 1e-20, rows, n,
                         &loss, nullptr, set, threads);
 }

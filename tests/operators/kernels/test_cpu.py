@@ -13,8 +13,8 @@ from torch import Tensor
 from operators import topk_cross_entropy
 from operators.kernels import cpu
 from operators.kernels.boundary import boundary
-from operators.kernels.cross_entropy import Batch, by_torch
 from operators.kernels.family import FAMILIES
+from operators.kernels.torch_cross_entropy import Batch, cross_entropy
 
 pytestmark = pytest.mark.skipif(
     not list(Path(cpu.__file__).parent.glob("_kernels*")),
@@ -87,7 +87,7 @@ def test_the_boundary_of_a_row_with_nan_is_nan_and_of_no_other(instructions: int
 
 def in_double(batch: Batch) -> tuple[Tensor, Tensor]:
     weights = None if batch.weights is None else batch.weights.double()
-    return by_torch(batch._replace(scores=batch.scores.double(), weights=weights), True)
+    return cross_entropy(batch._replace(scores=batch.scores.double(), weights=weights), True)
 
 
 def assert_same(batch: Batch, instructions: int) -> None:

@@ -28,7 +28,7 @@ def check(
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compare with the reference, entry by entry, at the precision of the arithmetic."""
-    loss, grad = dftopk_cross_entropy(scores, labels, k, tau, mask, weights, True)
+    loss, found, factor = dftopk_cross_entropy(scores, labels, k, tau, mask, weights, True)
     rows = len(scores)
     expected = weighted_loss(
         scores.double().numpy(),
@@ -38,15 +38,15 @@ def check(
         np.ones(scores.shape, bool) if mask is None else mask.numpy(),
         np.ones(rows) if weights is None else weights.double().numpy(),
     )
-    assert grad is not None
-    assert loss.dtype == torch.float32
-    assert grad.dtype == scores.dtype
+    assert found is not None
+    assert loss.dtype == factor.dtype == torch.float32
+    assert found.dtype == (torch.float32 if scores.dtype == torch.float16 else scores.dtype)
+    grad = found.double() * factor
     assert float(loss) == pytest.approx(expected.loss, rel=1e-6, abs=1e-30, nan_ok=True)
-    step = torch.finfo(scores.dtype).eps if scores.dtype != torch.float32 else 1e-6
-    tiny = float(torch.finfo(scores.dtype).smallest_normal) * step
-    found = grad.double().numpy()
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected.gradient))
-    error = np.nan_to_num(np.abs(found - expected.gradient))
+    step = max(torch.finfo(found.dtype).eps, 1e-6)
+    tiny = torch.finfo(found.dtype).smallest_normal * max(float(factor), 1.0)  # flushed below it
+    np.testing.assert_array_equal(grad.isnan().numpy(), np.isnan(expected.gradient))
+    error = np.nan_to_num(np.abs(grad.numpy() - expected.gradient))
     assert (error <= step * expected.scale + tiny).all()
     return loss, grad
 
@@ -68,7 +68,7 @@ def test_random_rows(n: int, dtype: torch.dtype) -> None:
 def test_loss_alone_is_the_same() -> None:
     scores, labels = draw(9, 30)
     loss, _ = check(scores, labels, 7)
-    alone, nothing = dftopk_cross_entropy(scores, labels, 7, 1.0, None, None, False)
+    alone, nothing, _ = dftopk_cross_entropy(scores, labels, 7, 1.0, None, None, False)
     assert nothing is None
     assert torch.equal(alone, loss)
 
@@ -144,7 +144,6 @@ def test_masks_ks_and_weights() -> None:
 
 def test_nothing_counts() -> None:
     scores, labels = draw(4, 9)
-    scores[0] = torch.nan
     none = torch.zeros(4, 9, dtype=torch.bool)
     for k, mask, weights in (
         (0, None, None),
@@ -153,8 +152,11 @@ def test_nothing_counts() -> None:
         (3, none, None),
         (3, None, torch.zeros(4)),
     ):
-        loss, grad = dftopk_cross_entropy(scores, labels, k, 1.0, mask, weights, True)
-        assert float(loss) == 0
+        if weights is None:
+            scores[0] = torch.nan  # a decided row
+        loss, grad, scale = dftopk_cross_entropy(scores, labels, k, 1.0, mask, weights, True)
+        scores[0] = 0.0
+        assert float(loss) == float(scale) == 0
         assert grad is not None
         assert torch.equal(grad, torch.zeros(4, 9))
 
@@ -162,8 +164,8 @@ def test_nothing_counts() -> None:
 def test_no_rows_and_no_columns() -> None:
     for shape in ((0, 5), (3, 0)):
         scores = torch.zeros(shape)
-        loss, grad = dftopk_cross_entropy(scores, scores > 0, 2, 1.0, None, None, True)
-        assert float(loss) == 0
+        loss, grad, scale = dftopk_cross_entropy(scores, scores > 0, 2, 1.0, None, None, True)
+        assert float(loss) == float(scale) == 0
         assert grad is not None
         assert grad.shape == shape
 
@@ -173,7 +175,7 @@ def test_nan_poisons_its_undecided_row_and_no_other() -> None:
     scores[1, 4] = torch.nan
     scores[3, 2] = -torch.tensor(torch.nan)
     scores[4] = torch.nan
-    scores[5] = INF  # both boundaries infinite, so that no share of theirs carries the NaN
+    scores[5] = INF  # which leaves no place
     scores[5, 0] = torch.nan
     k = torch.tensor([3, 3, 3, 12, 2, 4])
     loss, grad = check(scores, labels, k)
@@ -183,6 +185,9 @@ def test_nan_poisons_its_undecided_row_and_no_other() -> None:
     mask[:, 7:] = False
     grad = check(scores, labels, k, mask=mask)[1]
     assert grad.isnan().sum(-1).tolist() == [0, 7, 0, 0, 7, 7]
+    loss, grad = check(scores, labels, k, weights=torch.tensor([1.0, 0, 2, 1, 0, 0]))
+    assert loss.isnan()
+    assert grad.isnan().sum(-1).tolist() == [0, 12, 0, 0, 12, 12]
 
 
 def test_loss_is_exact_to_the_last_bits() -> None:
@@ -194,15 +199,25 @@ def test_loss_is_exact_to_the_last_bits() -> None:
         )
 
 
-def test_infinite_scores() -> None:
-    scores, _ = draw(11, 12)
-    scores[:, :3] = INF
-    scores[:, 3:7] = -INF
-    k = torch.arange(1, 12)
-    loss, _ = check(scores, scores > 0, k)  # +inf labelled true, -inf false: no loss from them
+@pytest.mark.parametrize("masked", [False, True])
+def test_infinite_scores_are_left_out_with_those_they_decide(masked: bool) -> None:
+    scores, labels = draw(13, 12)
+    scores[:12, :3] = INF
+    scores[:12, 3:7] = -INF
+    mask = torch.arange(12) != 0 if masked else torch.ones(12, dtype=torch.bool)
+    k = torch.arange(13).index_fill(0, torch.tensor(12), 5)
+    first = 3 if masked else 4  # below it, all places are taken by those at +inf
+    weights = torch.arange(1.0, 14.0)
+    valid = mask.expand(13, 12) if masked else None
+    loss, grad = check(scores, labels, k, 1.0, valid, weights)
     assert loss.isfinite()
-    loss, _ = check(scores, scores < 0, k)
-    assert loss == INF
+    counted = (k >= first) & (k < first + 4)
+    counted[12] = True  # a row without them, in the same program
+    assert grad.any(-1).tolist() == counted.tolist()
+    assert not grad[:12, :7].any()
+    total = dftopk_cross_entropy(scores, labels, k, 1.0, valid, weights, False)[2].reciprocal()
+    entries = 5.0 * sum(range(first + 1, first + 5)) + 13 * (11 if masked else 12)
+    assert float(total) == pytest.approx(entries, rel=1e-6)
 
 
 def test_rows_of_few_values_in_every_constellation() -> None:
@@ -213,7 +228,6 @@ def test_rows_of_few_values_in_every_constellation() -> None:
         start = torch.randint(0, 13 - spread, (200, 1), generator=generator)
         scores = values[start + torch.randint(0, spread, (200, 9), generator=generator)]
         labels = torch.rand(200, 9, generator=generator) < 0.5
-        labels = labels.where(scores.isfinite(), scores > 0)
         mask = torch.rand(200, 9, generator=generator) < 0.8
         ks = torch.randint(0, 10, (200,), generator=generator)
         check(scores, labels, ks, 1.0, mask)
@@ -226,11 +240,28 @@ def test_inputs_that_are_not_contiguous() -> None:
     assert loss > 0
 
 
-@pytest.mark.parametrize("tau", [1e-3, 50.0, 1e-45])
-def test_temperatures_far_from_1(tau: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("tau", [1e-30, 1e-3, 50.0, 1e30])
+def test_temperatures_far_from_1(tau: float, dtype: torch.dtype) -> None:
     scores = (8 * draw(6, 40)[0]).round() / 8  # exact differences, so that rounding stays small
-    check(scores, draw(6, 40)[1], 10, max(tau, 1e-3))
-    loss, grad = dftopk_cross_entropy(scores, scores > 0, 10, tau, None, None, True)
-    assert not loss.isnan()
-    assert grad is not None
-    assert not grad.isnan().any()
+    check(scores.to(dtype), draw(6, 40)[1], 10, tau)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_far_from_1(dtype: torch.dtype) -> None:
+    scores, labels = draw(6, 40)
+    for size in (1e-9, 1e9):
+        weights = size * torch.arange(6.0)
+        loss, _ = check(scores.to(dtype), labels, 10, 0.01, weights=weights)
+        assert loss.isfinite()
+
+
+def test_logits_beyond_the_largest_number_are_cut() -> None:
+    scores = torch.tensor([[3e38, 3e37, 1e37, -3e38]])
+    for labels, wrong in (([0, 0, 0, 1], 3), ([1, 1, 1, 0], 1)):
+        loss, grad, scale = dftopk_cross_entropy(
+            scores, torch.tensor([labels]) > 0, 2, 1e-3, None, None, True
+        )
+        assert float(loss) == pytest.approx(wrong * 1e30 / 4, rel=1e-6)
+        assert grad is not None
+        assert (grad * scale).isfinite().all()
