@@ -27,15 +27,17 @@ class Results(NamedTuple):
 
     device: str
     losses: list[loss.LossCase]
+    joint: list[loss.LossCase]
     masks: list[mask.MaskCase]
     growth: growth.Growth
     elements: int
     """Candidates of a call in `growth`, as planned."""
 
     def tables(self) -> list[Table]:
-        """The three parts."""
+        """All parts."""
         return [
             loss.table(self.losses, self.device),
+            loss.joint_table(self.joint, self.device),
             mask.table(self.masks, self.device),
             growth.table(self.growth, self.elements, self.device),
         ]
@@ -53,17 +55,19 @@ def measure(plan: Plan, device: str) -> Results:
     """All parts on one device, with a bar on standard error."""
     columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
-    steps = len(plan.losses) + len(plan.masks) + len(plan.growth)
+    steps = sum(map(len, (plan.losses, plan.joint, plan.masks, plan.growth)))
     with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
         task = progress.add_task("", total=steps, completed=-1)
 
         def tick(description: str) -> None:
             progress.update(task, advance=1, description=f"{device}: {description}")
 
-        losses, masks = loss.measure(plan, device, tick), mask.measure(plan, device, tick)
+        losses = loss.measure(plan, device, tick)
+        joint = loss.measure_joint(plan, device, tick)
+        masks = mask.measure(plan, device, tick)
         grown = growth.measure(plan, device, tick)
         tick("done")
-    return Results(device, losses, masks, grown, plan.growth_elements)
+    return Results(device, losses, joint, masks, grown, plan.growth_elements)
 
 
 def describe(quick: bool, out: Path | None) -> list[str]:

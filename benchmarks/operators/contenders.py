@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
 from benchmarks.operators.problem import Contender, Problem, Turn, backward
-from operators import OPERATORS, topk_cross_entropy
+from operators import OPERATORS, joint_cross_entropy, topk_cross_entropy
 from operators.kernels import cpu, triton_cross_entropy
 from tests.operators import textbook
 
@@ -80,13 +80,40 @@ def _our_loss(problem: Problem) -> Turn:
     return turn
 
 
+def _second_stage(problem: Problem) -> tuple[Tensor, int]:
+    """Scores of a stage that keeps half as many, a leaf."""
+    return problem.upstream.clone().requires_grad_(), max(problem.k // 2, 1)
+
+
+def _first_joint_loss(problem: Problem) -> Turn:
+    other, k = _second_stage(problem)
+
+    def turn() -> Tensor:
+        other.grad = None
+        survival = two_kthvalue(problem.scores, problem.k) * two_kthvalue(other, k)
+        return backward(problem, binary_cross_entropy(survival, problem.targets))
+
+    return turn
+
+
+def _our_joint_loss(problem: Problem) -> Turn:
+    other, k = _second_stage(problem)
+
+    def turn() -> Tensor:
+        other.grad = None
+        stages = [problem.scores, other]
+        return backward(problem, joint_cross_entropy(stages, problem.labels, [problem.k, k]))
+
+    return turn
+
+
 @contextlib.contextmanager
 def instructions(level: int) -> Iterator[None]:
     """Let kernels use no more than this instruction set; torch operations instead if negative."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(patch.object(cpu, "instruction_set", lambda: level))
         if level < 0:
-            stack.enter_context(patch.object(cpu, "takes", lambda _: False))
+            stack.enter_context(patch.object(cpu, "built", lambda: False))
             stack.enter_context(patch.object(triton_cross_entropy, "supports", lambda _: False))
         yield
 
@@ -99,10 +126,29 @@ def losses(device: str = "cpu") -> list[Contender]:
     ]
     if device != "cpu":
         return [*found, Contender("Triton", _our_loss, _linear)]
-    for level in range(cpu.instruction_set() + 1):
-        name = f"compiled, {cpu.INSTRUCTION_SETS[level]}"
-        found.append(Contender(name, _our_loss, _linear, partial(instructions, level)))
-    return found
+    return [*found, *_compiled(_our_loss)]
+
+
+def joint_losses(device: str = "cpu") -> list[Contender]:
+    """The same of surviving two stages, by the product of both soft masks."""
+    found = [
+        Contender(TWO_KTHVALUE, _first_joint_loss, _linear, ours=False),
+        Contender(TORCH, _our_joint_loss, _linear, partial(instructions, -1)),
+    ]
+    return found if device != "cpu" else [*found, *_compiled(_our_joint_loss)]
+
+
+def _compiled(prepare: Callable[[Problem], Turn]) -> list[Contender]:
+    """One for every instruction set that this processor has."""
+    return [
+        Contender(
+            f"compiled, {cpu.INSTRUCTION_SETS[level]}",
+            prepare,
+            _linear,
+            partial(instructions, level),
+        )
+        for level in range(cpu.instruction_set() + 1)
+    ]
 
 
 def _mask(name: str, mask: Mask, numbers: Callable[[int, int], float], ours: bool) -> Contender:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks.hardware import cores
-from benchmarks.operators.contenders import TWO_KTHVALUE, losses
+from benchmarks.operators.contenders import TWO_KTHVALUE, joint_losses, losses
 from benchmarks.operators.plan import Plan, Shape
-from benchmarks.operators.problem import BYTES, problem
+from benchmarks.operators.problem import BYTES, Contender, problem
 from benchmarks.operators.table import LEFT_OUT, Table, microseconds, quartiles
 from benchmarks.operators.timing import (
     Absent,
@@ -64,14 +64,23 @@ def measure(plan: Plan, device: str, tick: Callable[[str], None]) -> list[LossCa
     cases = []
     for shape in plan.losses:
         tick(f"loss {shape[0]} x {shape[1]}")
-        cases.append(_case(plan, shape, device))
+        cases.append(_case(plan, shape, losses(device), device))
     return cases
 
 
-def _case(plan: Plan, shape: Shape, device: str) -> LossCase:
+def measure_joint(plan: Plan, device: str, tick: Callable[[str], None]) -> list[LossCase]:
+    """The loss of two stages."""
+    cases = []
+    for shape in plan.joint:
+        tick(f"joint loss {shape[0]} x {shape[1]}")
+        cases.append(_case(plan, shape, joint_losses(device), device))
+    return cases
+
+
+def _case(plan: Plan, shape: Shape, contenders: list[Contender], device: str) -> LossCase:
     b, n = shape
     given, effort = problem(b, n, device), plan.effort
-    admitted = {c.name: admit(c, given, effort, device) for c in losses(device)}
+    admitted = {c.name: admit(c, given, effort, device) for c in contenders}
     absent = {name: found for name, found in admitted.items() if isinstance(found, Absent)}
     entries = {name: found for name, found in admitted.items() if isinstance(found, Entry)}
     bandwidth = _copy_bandwidth(plan, device)
@@ -91,6 +100,21 @@ def _copy_bandwidth(plan: Plan, device: str) -> float:
     entry = copying(plan.copy_bytes // BYTES, quick, device)
     us = statistics.median(take_turns({COPY: entry}, quick, device)[COPY])
     return 2 * plan.copy_bytes / us * 1e6
+
+
+def joint_table(cases: list[LossCase], device: str) -> Table:
+    """A block of rows for each shape, without floors."""
+    return Table(
+        f"Mean cross-entropy of surviving two stages, forward and backward, on {device}",
+        "Median time of a call, its quartiles, and medians of ratios taken turn by turn. "
+        f"{TWO_KTHVALUE}: binary cross-entropy of the product of both soft masks.",
+        ["contender", "us", "quartiles", f"{TWO_KTHVALUE} / it", "2 threads, us"],
+        {
+            f"{b} x {n:,}": [[*row[:4], row[6]] for row in _rows(case, device)[:-2]]
+            for case in cases
+            for b, n in [case.shape]
+        },
+    )
 
 
 def table(cases: list[LossCase], device: str) -> Table:

@@ -15,6 +15,8 @@ class Plan(NamedTuple):
     """Shapes of each part, and the effort for a shape."""
 
     losses: tuple[Shape, ...]
+    joint: tuple[Shape, ...]
+    """Of two stages."""
     masks: tuple[Shape, ...]
     growth: tuple[int, ...]
     """N."""
@@ -32,6 +34,7 @@ FULL = Plan(
         *((1, 40), (1024, 40), (1024, 160), (64, 1000)),
         *((1024, 1000), (64, 10_000), (16, 100_000), (1, 10_000_000)),
     ),
+    joint=((1024, 40), (1024, 160), (64, 1000), (1024, 1000)),
     masks=((64, 40), (1024, 40), (1024, 160), (64, 1000), (64, 10_000)),
     growth=tuple(round(10 ** (half / 2)) for half in range(4, 15)),
     growth_elements=100_000,
@@ -46,6 +49,7 @@ FULL_GPU = FULL._replace(losses=(*FULL.losses, (1024, 10_000), (16_384, 1024)))
 
 QUICK = Plan(
     losses=((1, 40), (64, 160)),
+    joint=((64, 40),),
     masks=((64, 40), (8, 100)),
     growth=(100, 1000, 1778, 3162),
     growth_elements=1000,

@@ -53,7 +53,7 @@ def applies(
         and not any(other.requires_grad for other in others)
         and all(scores.is_cpu and scores.dtype != torch.float64 for scores in stages)
         and cpu.TAUS[0] <= tau <= cpu.TAUS[1]
-        and cpu.library() is not None
+        and cpu.built()
     )
 
 

@@ -5,7 +5,7 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -36,9 +36,12 @@ def run(contender: Contender, given: Problem) -> tuple[torch.Tensor, torch.Tenso
 
 
 @pytest.mark.parametrize("shape", [(1, 40), (7, 33), (3, 200)])
-def test_every_loss_is_the_same_loss(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("family", [contenders.losses, contenders.joint_losses])
+def test_every_loss_is_the_same_loss(
+    shape: tuple[int, int], family: Callable[[], list[Contender]]
+) -> None:
     given = problem(*shape)
-    first, *others = contenders.losses()
+    first, *others = family()
     value, gradient = run(first, given)
     for contender in others:
         found, slope = run(contender, given)
@@ -63,17 +66,26 @@ def test_every_operator_takes_part() -> None:
 
 
 @pytest.mark.skipif(cpu.library() is None, reason="the compiled kernels are not built")
-def test_compiled_contenders_run_the_kernel_of_their_name_and_torch_runs_none() -> None:
+@pytest.mark.parametrize(
+    ("family", "kernel"),
+    [
+        (contenders.losses, "cascade_cross_entropy"),
+        (contenders.joint_losses, "cascade_joint_cross_entropy"),
+    ],
+)
+def test_compiled_contenders_run_the_kernel_of_their_name_and_torch_runs_none(
+    family: Callable[[], list[Contender]], kernel: str
+) -> None:
     given, real, levels = problem(2, 40), cpu.library(), []
     assert real is not None
 
     def noting(*arguments: int) -> object:
         levels.append(arguments[-2])
-        return real.cascade_cross_entropy(*arguments)
+        return getattr(real, kernel)(*arguments)
 
     # Without the kernel of the boundary: the loss has no need of it.
-    spy = SimpleNamespace(cascade_cross_entropy=noting)
-    for contender in contenders.losses()[1:]:
+    spy = SimpleNamespace(**{kernel: noting})
+    for contender in family()[1:]:
         levels.clear()
         with patch.object(cpu, "_loaded", lambda: spy):
             run(contender, given)

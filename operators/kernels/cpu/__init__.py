@@ -102,9 +102,14 @@ def instruction_set() -> int:
     return -1 if found is None else int(found.cascade_instruction_set())
 
 
+def built() -> bool:
+    """Whether there are kernels."""
+    return library() is not None
+
+
 def takes(scores: Tensor) -> bool:
     """Whether the kernels can be called with these scores: float32, on the CPU, and built."""
-    return scores.is_cpu and scores.dtype == torch.float32 and library() is not None
+    return scores.is_cpu and scores.dtype == torch.float32 and built()
 
 
 def boundary(

@@ -231,7 +231,7 @@ def test_a_factor_is_not_rounded_to_the_type_of_the_gradient(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_rounded_after_the_loss_isscaled(dtype: torch.dtype) -> None:
+def test_half_precision_is_rounded_after_the_loss_is_scaled(dtype: torch.dtype) -> None:
     of_cpu = case("plain", dtype)._replace(tau=1e4)  # slopes of 1e-7
     scores = of_cpu.scores.requires_grad_()
     (gradient,) = torch.autograd.grad(2.0**20 * of_cpu.loss_of(scores), scores)

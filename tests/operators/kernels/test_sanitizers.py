@@ -21,7 +21,7 @@ def test_no_kernel_reads_or_writes_what_is_not_its_own(tmp_path: Path) -> None:
         *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
         *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
         *("-I", str(Path(cpu.__file__).parent)),
-        *(str(Path(__file__).with_name("sanitized.cpp")), "-o", str(program)),
+        *(str(Path(__file__).with_name("sanitized.cpp")), "-o", str(program), "-ldl"),
     ]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr

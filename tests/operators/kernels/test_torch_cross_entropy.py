@@ -29,7 +29,7 @@ def case(seed: int) -> Batch:
 
 def through_logits(batch: Batch) -> tuple[Tensor, Tensor]:
     scores, labels, ks, k, tau, mask, weights = batch
-    b, n = scores.shape
+    b = len(scores)
     leaf = scores.clone().requires_grad_()
     places = torch.full((b, 1), k) if ks is None else ks.unsqueeze(1)
     valid = torch.ones_like(labels) if mask is None else mask
