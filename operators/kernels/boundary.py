@@ -64,6 +64,25 @@ def _(ranked: Tensor, ks: Tensor | None, k: int) -> tuple[Tensor, Tensor]:  # no
     return ranked.new_empty(shape), ranked.new_empty(shape)
 
 
+def batched(
+    size: int, in_dims: tuple[int | None, ...], rows: Tensor, ks: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Arguments of a row-wise operation under vmap, with the batch as first dimension of all.
+
+    Args:
+        size: of the batch.
+        in_dims: where rows and ks have it; None where they do not.
+        rows: [..., N] and the batch.
+        ks: broadcasts to [..., 1], and the batch.
+    """
+    first = in_dims[0]
+    rows = rows.expand(size, *rows.shape) if first is None else rows.movedim(first, 0)
+    if ks is not None and in_dims[1] is not None:
+        ks = ks.movedim(in_dims[1], 0)
+        ks = ks.reshape(size, *[1] * (rows.dim() - ks.dim()), *ks.shape[1:])
+    return rows, ks
+
+
 @_boundary.register_vmap
 def _(
     info: Any,  # noqa: ANN401  # torch has no public name for its type
@@ -72,10 +91,4 @@ def _(
     ks: Tensor | None,
     k: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    rows = ranked.expand(info.batch_size, *ranked.shape)
-    if in_dims[0] is not None:
-        rows = ranked.movedim(in_dims[0], 0)
-    if ks is not None and in_dims[1] is not None:
-        ks = ks.movedim(in_dims[1], 0)
-        ks = ks.reshape(ks.shape[0], *[1] * (rows.dim() - ks.dim()), *ks.shape[1:])
-    return _boundary(rows, ks, k), (0, 0)
+    return _boundary(*batched(info.batch_size, in_dims, ranked, ks), k), (0, 0)

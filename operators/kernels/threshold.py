@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from operators.kernels import cpu
-from operators.kernels.boundary import boundary
+from operators.kernels.boundary import batched, boundary
 from operators.kernels.family import FAMILIES, Family
 
 STRIDE = 16
@@ -106,13 +106,8 @@ def _(
     tau: float,
     family: str,
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    rows = scores.expand(info.batch_size, *scores.shape)
-    if in_dims[0] is not None:
-        rows = scores.movedim(in_dims[0], 0)
-    if in_dims[1] is not None:
-        k = k.movedim(in_dims[1], 0)
-        k = k.reshape(k.shape[0], *[1] * (rows.dim() - k.dim()), *k.shape[1:])
-    return threshold(rows, k, tau, family), (0, 0)
+    rows, ks = batched(info.batch_size, in_dims, scores, k)
+    return threshold(rows, ks, tau, family), (0, 0)
 
 
 def _solve(x: Tensor, k: Tensor, tau: float, family: Family) -> Search:
