@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abtest.report import Report
-from abtest.verdict import money
+from abtest.verdict import lift_text, money
 
 _INK, _RULE = "#010203", "#020304"
 _ARMS = ("#030401", "#030402", "#030403", "#030404", "#030405", "#030406")
@@ -128,7 +128,7 @@ def _lifts(axes: Axes, report: Report) -> None:
     for row, lift in enumerate(report.lifts):
         interval = lift.absolute_interval
         _dot(axes, row, (interval.low, lift.absolute, interval.high), _colour(report, lift.variant))
-        _label(axes, row, lift.absolute, money(lift.absolute, report.currency, signed=True))
+        _label(axes, row, lift.absolute, lift_text(lift, report.currency))
     _rows(axes, [lift.variant for lift in report.lifts])
     axes.set_xlabel(f"{report.currency or 'revenue'} per household more than {report.control}")
 

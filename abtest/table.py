@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from abtest.report import Arm, Report
 from abtest.statistics import SAMPLE_RATIO_P, Interval, Lift
-from abtest.verdict import interval_text, money, p_text, percent
+from abtest.verdict import interval_text, lift_text, money, p_text, percent
 
 
 class Row(NamedTuple):
@@ -83,7 +83,7 @@ def lift_rows(lifts: Sequence[Lift], currency: str | None) -> tuple[Row, ...]:
         Row(
             lift.variant,
             (
-                _lift(lift, currency),
+                lift_text(lift, currency),
                 interval_text(lift.absolute_interval, signed=True),
                 "n/a" if lift.relative is None else percent(lift.relative, signed=True),
                 _relative(lift.relative_interval),
@@ -112,11 +112,6 @@ def period(report: Report) -> str:
     """First and last day of the events, UTC."""
     days = sorted({day.day for arm in report.arms for day in arm.days})
     return f"{days[0]} to {days[-1]}" if len(days) > 1 else f"{days[0]}"
-
-
-def _lift(lift: Lift, currency: str | None) -> str:
-    interval = lift.absolute_interval
-    return money(lift.absolute, currency, beside=(interval.low, interval.high), signed=True)
 
 
 def _relative(interval: Interval | None) -> str:

@@ -22,6 +22,12 @@ def money(
     return f"{value:{'+' if signed else ''},.{decimals}f} {currency or ''}".rstrip()
 
 
+def lift_text(lift: Lift, currency: str | None) -> str:
+    """A lift in money, with as many decimals as its interval."""
+    interval = lift.absolute_interval
+    return money(lift.absolute, currency, beside=(interval.low, interval.high), signed=True)
+
+
 def interval_text(interval: Interval | None, *, signed: bool = False) -> str:
     """Both ends of an interval of money, without the currency."""
     if interval is None:
@@ -69,7 +75,7 @@ def _sentence(lift: Lift, control: str, currency: str | None) -> str:
     relative = "" if lift.relative is None else f" ({percent(lift.relative, signed=True)})"
     numbers = (
         f"the lift of {lift.variant} is "
-        f"{money(lift.absolute, currency, beside=(low, high), signed=True)} a household{relative}, "
+        f"{lift_text(lift, currency)} a household{relative}, "
         f"95 % interval {interval_text(lift.absolute_interval, signed=True)} {currency or ''}, "
         f"p = {p_text(lift.p_value)}"
     )

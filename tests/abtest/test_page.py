@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from abtest.report import Report, analyze, render_html, render_text
+from abtest.statistics import Interval
 from tests.abtest.traffic import KEY, archived, assignment, config, ranking, world
 
 
@@ -97,6 +98,16 @@ def test_charts_are_labelled_and_take_the_pages_colours(report: Report) -> None:
         assert "var(--arm-1)" in drawing
         assert not re.search(r"#0[1-3]0[2-4]0", drawing)
     assert "prefers-color-scheme: dark" in source
+
+
+def test_the_chart_of_lifts_says_what_the_table_says(report: Report) -> None:
+    # Below one, in an interval that is not: decimals follow the interval.
+    wide = Interval(low=-3.95, high=2.21)
+    narrow = {"absolute": -0.8739, "absolute_interval": wide}
+    lifts = [lift.model_copy(update=narrow) for lift in report.lifts]
+    source = render_html(report.model_copy(update={"lifts": lifts}))
+    assert source.count("-0.87 USD") >= 2
+    assert "-0.8739" not in source
 
 
 def test_same_report_same_page(report: Report) -> None:
