@@ -73,14 +73,6 @@ def test_operators_need_nothing_but_torch_and_numpy() -> None:
             assert {name.split(".")[0] for name in names} <= allowed, path
 
 
-def test_operators_load_neither_triton_nor_the_tools_of_training() -> None:
-    code = (
-        "import sys, operators; print({'triton', 'numba', 'scipy', 'matplotlib', 'training'}"
-        " & set(sys.modules))"
-    )
-    assert run(sys.executable, "-c", code).stdout.strip() == "set()"
-
-
 def test_the_command_line_starts_without_the_heavy_libraries() -> None:
     code = "import sys, cli; print({'torch', 'faiss', 'duckdb', 'fastapi'} & set(sys.modules))"
     assert run(sys.executable, "-c", code).stdout.strip() == "set()"
