@@ -38,8 +38,13 @@ class Objective(nn.Module):
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        """Make the objective that `config.objective` names."""
+        """Make the objective that `config.objective` names.
+
+        Raises:
+            ValueError: there is no operator of the configuration's name, or it has no gradient.
+        """
         super().__init__()
+        self.logits_of = logits_operator(config.operator)
         self.joint_weight = config.joint_weight if config.objective == "joint" else None
         self.operator = config.operator
         self.tau = config.tau
@@ -85,11 +90,10 @@ class Objective(nn.Module):
         about them. Retrieval answers for bought items that it loses; an item that is not bought and
         reaches ranking is ranking's to drop, so there retrieval's part is taken as given.
         """
-        logits_of = logits_operator(self.operator)
         met = candidates.rank
-        cut_BN = _at(logits_of(catalogue_BI, self.keep, self.tau), met.rows_BN)
+        cut_BN = _at(self.logits_of(catalogue_BI, self.keep, self.tau), met.rows_BN)
         cut_BN = torch.where(met.labels_BN, cut_BN, cut_BN.detach())
-        place_BN = logits_of(rank_BN, k_B, self.tau, met.competes_BN)
+        place_BN = self.logits_of(rank_BN, k_B, self.tau, met.competes_BN)
         open_B1 = ((k_B > 0) & (k_B < met.competes_BN.sum(1))).unsqueeze(1)
         decided_BN = met.competes_BN & open_B1
         recall_BN = (met.rows_BN > 0) & ~candidates.in_history_BN

@@ -321,3 +321,14 @@ def test_descent_puts_what_was_bought_on_top(name: str) -> None:
     recalled = given.catalogue_BI.gather(1, (met.rows_BN - 1).clamp(min=0)) - met.log_rate_BN
     recalled = recalled.masked_fill(~met.competes_BN, -torch.inf)
     assert recalled.topk(2).indices.sort(1).values.tolist() == [[0, 2]] * 4
+
+
+@pytest.mark.parametrize(
+    ("operator", "message"),
+    [("dftop", "did you mean 'dftopk'"), ("hard_topk", "has no gradient and must not be trained")],
+)
+def test_an_operator_that_cannot_train_is_refused_before_the_first_step(
+    operator: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Objective(TrainConfig(name="joint", objective="joint", operator=operator))
