@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 import gevent
 from locust import FastHttpUser, task
+from locust.contrib.fasthttp import FastResponse
 from locust.env import Environment
 from locust.exception import StopUser
 from rich.console import Console
@@ -37,6 +38,7 @@ RETRY_FOR_S = 60.0
 """How long a call is tried again while the server is away; it may be restarting."""
 RETRIED = (0, 502, 503, 504)
 """Statuses of a server that is away; 0 is a broken or refused connection."""
+NO_CONTENT = 204
 MAX_PAUSE_S = 2.0
 MAX_HISTORY = 10_000
 
@@ -128,7 +130,8 @@ class Shopper(FastHttpUser):
         while True:
             started = time.perf_counter()
             response = self.client.request(method, path, name=name, json=body)
-            if response.status_code not in RETRIED:
+            found = None if response.status_code in RETRIED else _answered(response)
+            if found is not None:
                 break
             if time.monotonic() > deadline:
                 raise CallError(f"{name} was not answered within {RETRY_FOR_S:.0f} s")
@@ -140,8 +143,18 @@ class Shopper(FastHttpUser):
             )
         if name == "recommend":
             self.work.ledger.latencies_ms.append(1000 * (time.perf_counter() - started))
-        found: dict[str, Any] = json.loads(response.text) if response.text else {}
         return found
+
+
+def _answered(response: FastResponse) -> dict[str, Any] | None:
+    """The body of a success, {} where there is none to have; None if it was cut off on its way."""
+    if response.status_code >= 300 or response.status_code == NO_CONTENT:
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(response.text or "")
+    except json.JSONDecodeError:
+        return None
+    return found
 
 
 def replay(

@@ -18,6 +18,7 @@ import redis
 from abtest.event_log import FIELD, STREAM
 from abtest.events import EVENT_ADAPTER, ClickEvent, ConversionEvent, Event, RankingEvent
 from loadtest.trips import TRIPS
+from tests.loadtest.cutting import cutting
 from tests.loadtest.purchases import write_replay
 from tests.serving.world import ServerProcess, free_port, write_world
 
@@ -144,6 +145,19 @@ def test_kills_in_the_middle_lose_no_acknowledged_event(
     assert ledger_of(summary) == revenue_by_variant(log_of(fragile))
     assert sum(count for count, _ in ledger_of(summary).values()) > 1000
     assert valkey_pid(fragile) != first_valkey
+
+
+@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/events"])
+def test_an_answer_that_breaks_off_is_asked_for_again(
+    path: str, server: ServerProcess, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "summary.json"
+    with cutting(server.url, path, times=3) as (url, asked):
+        code, errors = finish(start_replay(folder, url, out, "--limit-trips", "20"))
+    assert code == 0, errors
+    summary = json.loads(out.read_text())
+    assert (summary["trips"], summary["failed_trips"]) == (20, 0)
+    assert asked["/v1/recommend"] == 20 + 3 * (path == "/v1/recommend")
 
 
 def test_trips_that_fail_are_counted_and_named(
