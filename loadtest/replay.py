@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -38,7 +39,6 @@ RETRY_FOR_S = 60.0
 """How long a call is tried again while the server is away; it may be restarting."""
 RETRIED = (0, 502, 503, 504)
 """Statuses of a server that is away; 0 is a broken or refused connection."""
-NO_CONTENT = 204
 MAX_PAUSE_S = 2.0
 MAX_HISTORY = 10_000
 
@@ -148,7 +148,7 @@ class Shopper(FastHttpUser):
 
 def _answered(response: FastResponse) -> dict[str, Any] | None:
     """The body of a success, {} where there is none to have; None if it was cut off on its way."""
-    if response.status_code >= 300 or response.status_code == NO_CONTENT:
+    if response.status_code >= 300 or response.status_code == HTTPStatus.NO_CONTENT:
         return {}
     try:
         found: dict[str, Any] = json.loads(response.text or "")

@@ -61,19 +61,26 @@ class LossCase(NamedTuple):
 
 def measure(plan: Plan, device: str, tick: Callable[[str], None]) -> list[LossCase]:
     """All shapes of the plan."""
-    cases = []
-    for shape in plan.losses:
-        tick(f"loss {shape[0]} x {shape[1]}")
-        cases.append(_case(plan, shape, losses(device), device))
-    return cases
+    return _cases("loss", plan, plan.losses, losses(device), device, tick)
 
 
 def measure_joint(plan: Plan, device: str, tick: Callable[[str], None]) -> list[LossCase]:
     """The loss of two stages."""
+    return _cases("joint loss", plan, plan.joint, joint_losses(device), device, tick)
+
+
+def _cases(
+    name: str,
+    plan: Plan,
+    shapes: tuple[Shape, ...],
+    contenders: list[Contender],
+    device: str,
+    tick: Callable[[str], None],
+) -> list[LossCase]:
     cases = []
-    for shape in plan.joint:
-        tick(f"joint loss {shape[0]} x {shape[1]}")
-        cases.append(_case(plan, shape, joint_losses(device), device))
+    for shape in shapes:
+        tick(f"{name} {shape[0]} x {shape[1]}")
+        cases.append(_case(plan, shape, contenders, device))
     return cases
 
 
