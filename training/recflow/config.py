@@ -1,13 +1,12 @@
 """Configuration of a run on RecFlow, read from TOML."""
 
 import hashlib
+import itertools
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.losses.config import LossConfig
-
-Lists = tuple[str, ...]
 
 
 class _Section(BaseModel):
@@ -60,7 +59,7 @@ class RecFlowConfig(_Section):
     @model_validator(mode="after")
     def _narrowing(self) -> "RecFlowConfig":
         keeps = [stage.keep for stage in self.stages]
-        if any(later >= former for former, later in zip(keeps, keeps[1:], strict=False)):
+        if any(later >= former for former, later in itertools.pairwise(keeps)):
             raise ValueError(f"stages keep {keeps}; each must keep fewer than the one before")
         if len({stage.name for stage in self.stages}) < len(keeps):
             raise ValueError("two stages have the same name; give each one of its own")
