@@ -14,7 +14,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
-SOURCES := operators training serving abtest loadtest benchmarks tests cli.py demo.py
+SOURCES := operators training serving abtest loadtest benchmarks tests cli demo.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench serve loadtest

@@ -105,7 +105,7 @@ def test_container_is_made_of_what_the_project_has() -> None:
     extras = set(re.findall(r"'\.\[(\w+)\]'", dockerfile))
     assert extras == {"cpu", "gpu"} <= set(PROJECT["project"]["optional-dependencies"])
     sent = set((ROOT / ".dockerignore").read_text().split())
-    needed = {*PACKAGES, "cli.py", "demo.py", "pyproject.toml"}
+    needed = {*PACKAGES, "demo.py", "pyproject.toml"}
     assert {f"!{name}" for name in needed} <= sent
     assert re.search(r"^USER cascade$", dockerfile, re.MULTILINE)
 
@@ -139,7 +139,7 @@ def test_the_wheel_holds_every_module_and_data_file(
     compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_sources(tmp_path)
-    for name in ("cli.py", "demo.py", "README.md", "LICENSE"):
+    for name in ("demo.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     if compiler == "none":
         monkeypatch.setenv("CC", "/nowhere/cc")

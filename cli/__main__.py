@@ -1,0 +1,5 @@
+"""`python -m cli` is `cascade`."""
+
+from cli import main
+
+main()
