@@ -24,7 +24,8 @@ help:
 	@echo "make bench TARGET=NAME for one of: $(TARGET)"
 
 # faiss-cpu and faiss-gpu both provide the module faiss, so neither may be left beside the other.
-$(STAMP): pyproject.toml $(wildcard operators/kernels/cpu/*.cpp operators/kernels/cpu/*.h)
+$(STAMP): pyproject.toml $(wildcard operators/kernels/cpu/*.cpp operators/kernels/cpu/*.h \
+    training/kernels/*.cpp training/kernels/*.h)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed and $(PYTHON) is: $$($(PYTHON) --version 2>&1)." \
 	       "Name another one: make PYTHON=python3.12" >&2; exit 1; }

@@ -14,6 +14,8 @@ import click
 COMPLETE_JOURNEY = "complete-journey"
 DATA_DIR = Path("var")
 PREPARED = DATA_DIR / "data" / COMPLETE_JOURNEY / "prepared"
+RECFLOW = "recflow"
+LOG = DATA_DIR / "data" / RECFLOW / "prepared"
 
 _OURS = {"abtest", "demo", "loadtest", "operators", "serving", "training"}
 
@@ -35,6 +37,11 @@ class Commands(click.Group):
     something else failed.
     """
 
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        r"""Register a command; `\b` in its raw docstring keeps the lines below as they are."""
+        cmd.help = (cmd.help or "").replace("\\b\n", "\b\n")
+        super().add_command(cmd, name)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         """Run a command."""
         try:
@@ -43,7 +50,7 @@ class Commands(click.Group):
             ours = type(error).__module__.split(".")[0] in _OURS
             if not ours and (not isinstance(error, OSError) or error.filename is None):
                 raise
-            if ctx.params.get("verbose"):
+            if ctx.find_root().params.get("verbose"):
                 logger.exception("this ended the command:")
             kind = WrongInput if isinstance(error, ValueError) else click.ClickException
             raise kind(str(error)) from error

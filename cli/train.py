@@ -1,13 +1,16 @@
-"""Offline: from purchases or logs to a bundle."""
+"""Offline: from prepared data to a bundle."""
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from cli.command import (
-    COMPLETE_JOURNEY,
     DATA_DIR,
+    LOG,
+    PREPARED,
+    RECFLOW,
     data_option,
     main,
     path_option,
@@ -16,46 +19,9 @@ from cli.command import (
 
 
 @main.command()
-@click.argument("source")
-@path_option("--data-dir", "Folder the dataset goes under, as data/NAME.", DATA_DIR)
-@path_option("--out", "Folder of the prepared dataset.  [default: DATA_DIR/data/NAME/prepared]")
-def data(source: str, data_dir: Path, out: Path | None) -> None:
-    r"""Prepare purchases for training and replay.
-
-    SOURCE is complete-journey, a year of a grocer's purchases that comes as a package, or the path
-    of a dataset.toml that names the columns of your own users, items and interactions.
-
-    \b
-    Examples:
-      cascade data complete-journey
-      cascade data my-shop/dataset.toml --out my-shop/prepared
-    """
-    from training.data.complete_journey import write_tables
-    from training.data.dataset import Split
-    from training.data.source import read_dataset_config
-    from training.data.transactions import prepare
-
-    def step(words: str) -> None:
-        click.echo(f"{words} ...", err=True)
-
-    config_path = Path(source)
-    if source == COMPLETE_JOURNEY:
-        step("Writing the tables of Complete Journey")
-        config_path = write_tables(data_dir / "data" / COMPLETE_JOURNEY / "source")
-    elif config_path.suffix != ".toml":
-        raise click.BadParameter(
-            f"{source!r} is neither {COMPLETE_JOURNEY!r} nor the path of a .toml file",
-            param_hint="SOURCE",
-        )
-    name = read_dataset_config(config_path).name
-    dataset = prepare(config_path, out or data_dir / "data" / name / "prepared", step)
-    counts = ", ".join(f"{len(dataset.requests(split)):,} {split}" for split in Split)
-    click.echo(f"{dataset.path}: {len(dataset.items) - 1:,} items; requests: {counts}")
-
-
-@main.command()
-@click.argument("config")
-@data_option
+@click.argument("name", metavar="[CONFIG]", required=False)
+@click.option("--config", metavar="CONFIG", help="The same as the argument.")
+@path_option("--data", f"What to train on, made by `cascade data`.  [default: {PREPARED}]")
 @path_option("--out", "Run folder.  [default: var/runs/NAME of the configuration]")
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the configuration's.")
 @click.option(
@@ -63,47 +29,68 @@ def data(source: str, data_dir: Path, out: Path | None) -> None:
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the run folder.")
 @click.option("--overwrite", is_flag=True, help="Remove the run in the run folder first.")
+@click.option("--profile", is_flag=True, help="Tell where the time goes. Only for RecFlow.")
+@click.option("--tensorboard", is_flag=True, help="Write its events too. Only for RecFlow.")
 def train(
-    config: str,
-    data: Path,
+    name: str | None,
+    config: str | None,
+    data: Path | None,
     out: Path | None,
     seed: int | None,
     settings: tuple[str, ...],
     resume: bool,
     overwrite: bool,
+    profile: bool,
+    tensorboard: bool,
 ) -> None:
     r"""Train a cascade.
 
     CONFIG is the path of a .toml file, or the name of one that comes with the package: baseline
-    (each stage alone) or dftopk (both as one network). The run folder gets checkpoints, metrics and
-    a learning curve; a run that was cut off goes on with --resume, and ends as if it had not been.
+    (each stage alone) and dftopk (both as one network) train on purchases; recflow_dftopk,
+    recflow_bce and recflow_lcron on the log of a cascade. A key in a section is SECTION.KEY. The
+    run folder gets checkpoints, metrics and a learning curve; a run that was cut off goes on with
+    --resume, and ends as if it had not been.
 
     \b
     Examples:
       cascade train dftopk
       cascade train dftopk --set train_requests=12000 --seed 1 --out var/runs/dftopk-1
+      cascade train recflow_dftopk --set loss.tau=2 --data var/data/recflow/prepared
     """
-    from training.config import config_path, read_config
+    from training.config import config_kind, config_path
+
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other")
+    if (name is None) == (config is None):
+        raise click.UsageError("give one CONFIG, as an argument or with --config")
+    path = config_path(name or config or "")
+    overrides: dict[str, Any] = dict(_key_and_value(text) for text in settings)
+    if seed is not None:
+        overrides["seed"] = seed
+    use_all_cores()
+    kept = {"resume": resume, "overwrite": overwrite}
+    if config_kind(path) == "recflow":
+        _train_on_log(path, overrides, data or LOG, out, profile, tensorboard=tensorboard, **kept)
+        return
+    for option, given in (("--profile", profile), ("--tensorboard", tensorboard)):
+        if given:
+            raise click.UsageError(f"{option} is for configurations with kind = 'recflow'")
+    _train_on_purchases(path, overrides, data or PREPARED, out, **kept)
+
+
+def _train_on_purchases(
+    path: Path, overrides: dict[str, Any], data: Path, out: Path | None, **kept: bool
+) -> None:
+    from training.config import read_config
     from training.data.dataset import PreparedDataset
     from training.progress import training_bar
     from training.trainer import train as run_training
 
-    if resume and overwrite:
-        raise click.UsageError("--resume and --overwrite exclude each other")
-    overrides: dict[str, Any] = dict(_key_and_value(text) for text in settings)
-    if seed is not None:
-        overrides["seed"] = seed
-    chosen = read_config(config_path(config), overrides)
+    chosen = read_config(path, overrides)
     dataset = PreparedDataset(data)
-    use_all_cores()
     with training_bar(chosen.name) as progress:
         result = run_training(
-            dataset,
-            chosen,
-            out or DATA_DIR / "runs" / chosen.name,
-            resume=resume,
-            overwrite=overwrite,
-            progress=progress,
+            dataset, chosen, out or DATA_DIR / "runs" / chosen.name, progress=progress, **kept
         )
     click.echo(
         f"{result.folder}: {result.step} of {result.steps} steps in {result.seconds:.0f} s; best "
@@ -112,35 +99,126 @@ def train(
     )
 
 
+def _train_on_log(
+    path: Path,
+    overrides: dict[str, Any],
+    data: Path,
+    out: Path | None,
+    profile: bool,
+    **options: bool,
+) -> None:
+    from training.config import read_recflow_config
+    from training.progress import log_training_bar
+    from training.recflow.log import PreparedLog
+    from training.recflow.profile import Profile
+    from training.recflow.trainer import train as run_training
+
+    chosen = read_recflow_config(path, overrides)
+    log = PreparedLog(data)
+    found = Profile() if profile else None
+    folder = out or DATA_DIR / "runs" / chosen.name
+    with log_training_bar(chosen.name) as progress:
+        result = run_training(log, chosen, folder, progress=progress, profile=found, **options)
+    click.echo(
+        f"{result.folder}: {result.steps} steps, {result.requests:,} requests in "
+        f"{result.seconds:.0f} s; loss {result.loss:.4f}, joint recall {result.recall:.4f} at the "
+        "end of training; measure it with `cascade evaluate`"
+    )
+    if found is not None:
+        click.echo(found.render())
+
+
 @main.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@data_option
-@click.option(
-    "--split", type=click.Choice(["validation", "test"]), default="test", show_default=True
+@path_option(
+    "--data", f"What they were trained on.  [default: what a run on a log remembers, or {PREPARED}]"
 )
+@click.option(
+    "--split", type=click.Choice(["validation", "test"]), help="Of purchases.  [default: test]"
+)
+@click.option(
+    "--protocol", type=click.Choice(["strict", "paper"]), help="Of a log.  [default: strict]"
+)
+@click.option("--day", help="Of a log.  [default: the day after the last of training]")
 @click.option("--limit", type=click.IntRange(min=1), help="Most requests, evenly spaced.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def evaluate(
-    runs: tuple[Path, ...], data: Path, split: str, limit: int | None, as_json: bool
+    runs: tuple[Path, ...],
+    data: Path | None,
+    split: str | None,
+    protocol: Literal["paper", "strict"] | None,
+    day: str | None,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
-    r"""Measure runs beside the yardsticks: popularity and personal frequency.
+    r"""Measure runs.
 
-    RUNS are run folders. Every gain is paired, request by request, with its 95 % interval.
+    RUNS are run folders. Runs on purchases stand beside the yardsticks, popularity and personal
+    frequency. Runs on the log of a cascade are measured on the day after their training: strict
+    honours masks and ties, paper counts as RecFlow's benchmark does. Every gain is paired, request
+    by request, with its 95 % interval; runs that differ by their seed alone are put together.
 
     \b
-    Example:
+    Examples:
       cascade evaluate var/runs/baseline var/runs/dftopk
+      cascade evaluate var/runs/recflow-dftopk --protocol paper --json
     """
+    use_all_cores()
+    on_log = [_is_on_log(run) for run in runs]
+    if any(on_log) and not all(on_log):
+        raise click.UsageError("some of these runs are on purchases, some on a log; give one kind")
+    foreign = {"--split": split} if any(on_log) else {"--protocol": protocol, "--day": day}
+    for option, value in foreign.items():
+        if value is not None:
+            raise click.UsageError(f"{option} {value} is not for runs of this kind")
+    if any(on_log):
+        _evaluate_on_log(runs, data, protocol or "strict", day, limit, as_json=as_json)
+    else:
+        _evaluate_on_purchases(runs, data or PREPARED, split or "test", limit, as_json=as_json)
+
+
+def _evaluate_on_purchases(
+    runs: tuple[Path, ...], data: Path, split: str, limit: int | None, *, as_json: bool
+) -> None:
     from training.data.dataset import PreparedDataset, Split
     from training.evaluation import evaluate as measure
     from training.progress import evaluation_bars
     from training.scoreboard import render
 
     dataset = PreparedDataset(data)
-    use_all_cores()
     with evaluation_bars() as advance:
         found = measure(runs, dataset, Split(split), limit=limit, advance=advance)
     click.echo(found.model_dump_json(indent=1) if as_json else render(found))
+
+
+def _evaluate_on_log(
+    runs: tuple[Path, ...],
+    data: Path | None,
+    protocol: Literal["paper", "strict"],
+    day: str | None,
+    limit: int | None,
+    *,
+    as_json: bool,
+) -> None:
+    from training.progress import evaluation_bars
+    from training.recflow.evaluation import evaluate as measure
+    from training.recflow.log import PreparedLog
+    from training.recflow.run import read_run
+    from training.recflow.scoreboard import render
+
+    log = PreparedLog(data or read_run(runs[0]).data)
+    with evaluation_bars() as advance:
+        found = measure(runs, log, protocol, day=day, limit=limit, advance=advance)
+    click.echo(found.model_dump_json(indent=1) if as_json else render(found))
+
+
+def _is_on_log(run: Path) -> bool:
+    """Whether a run trained on a log; what cannot be read is left to those who will say why."""
+    try:
+        kind = json.loads((run / "run.json").read_bytes())["config"]["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(kind == RECFLOW)
 
 
 @main.command()

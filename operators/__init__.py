@@ -2,9 +2,9 @@
 
 from operators.cross_entropy import joint_cross_entropy, topk_cross_entropy
 from operators.dftopk import CERTAIN, dftopk, dftopk_logits
-from operators.diffsort import diffsort_topk
+from operators.diffsort import diffsort, diffsort_topk
 from operators.hard import hard_topk
-from operators.permutation import neuralsort_topk, softsort_topk
+from operators.permutation import neuralsort, neuralsort_topk, softsort, softsort_topk
 from operators.registry import MIXED, OPERATORS, Operator, TopK, logits_operator, topk_operator
 from operators.survival import survival_cross_entropy
 from operators.threshold import (
@@ -25,6 +25,7 @@ __all__ = [
     "UncertaintyWeighting",
     "dftopk",
     "dftopk_logits",
+    "diffsort",
     "diffsort_topk",
     "hard_topk",
     "joint_cross_entropy",
@@ -33,7 +34,9 @@ __all__ = [
     "logistic_topk",
     "logistic_topk_logits",
     "logits_operator",
+    "neuralsort",
     "neuralsort_topk",
+    "softsort",
     "softsort_topk",
     "sparse_topk",
     "survival_cross_entropy",

@@ -49,3 +49,17 @@ def conclude(soft: Tensor, held: Contest, ranking: Ranking, mask: Tensor | None)
     soft = soft.where(held.competes, (ranking.ranked == torch.inf).to(soft.dtype))
     # A product, so that the row's gradient is NaN as well and not a silent 0.
     return settle(soft * torch.where(poisoned, torch.nan, 1.0).to(soft.dtype), ranking, mask)
+
+
+def certify(rows: Tensor, held: Contest, ranking: Ranking, mask: Tensor | None) -> Tensor:
+    """Rows of a permutation matrix [..., N, N], 0 for places that nobody competes for.
+
+    All are NaN where a valid score is not finite.
+    """
+    broken = ~ranking.live.detach().isfinite()
+    if mask is not None:
+        broken = broken & mask
+    taken = torch.arange(rows.shape[-1], device=rows.device) < held.rivals
+    # A product, so that the gradient is NaN as well and not a silent 0.
+    factor = taken.to(rows.dtype).masked_fill(broken.any(-1, keepdim=True), torch.nan)
+    return rows * factor.unsqueeze(-1)

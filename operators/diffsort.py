@@ -4,7 +4,7 @@ A comparator of scores a and b leaves them in place with weight w = F(a - b) and
 weight 1 - w. The layers' product is a relaxed permutation matrix P, doubly stochastic, and the soft
 mask is P^T 1_k. P is never built: the scores run forward through the layers, which gives the
 weights, and the indicator of the first k places runs back through them, O(N log^2 N) time and
-memory.
+memory. `diffsort` does build it, from the indicators of all places.
 
 The network is bitonic: log2(N)(log2(N) + 1)/2 layers, where odd-even transposition has N. In its
 form with mirrored first comparators every comparator puts the larger score first, so that entries
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from operators.arguments import check_tau
-from operators.contest import Contest, conclude, contest
+from operators.contest import Contest, certify, conclude, contest
 from operators.ranking import rank
 
 
@@ -61,18 +61,46 @@ def diffsort_topk(
     ranking = rank(scores, k, mask)
     held = contest(ranking, tau)
     lanes, heights = _compact(held)
-    layers = _layers(heights.shape[-1])
-    weights = []
-    for layer in layers:
-        weight, heights = _compare(layer, heights, held.rivals)
-        weights.append(weight)
-    soft = (torch.arange(heights.shape[-1], device=heights.device) < held.places).to(heights.dtype)
-    for layer, weight in zip(reversed(layers), reversed(weights), strict=True):
-        first, second = _pairs(layer, soft)
-        soft = _unpaired(layer, second.lerp(first, weight), first.lerp(second, weight))
+    indicator = torch.arange(heights.shape[-1], device=heights.device) < held.places
+    soft = _through(heights, indicator.to(heights.dtype).unsqueeze(-2), held.rivals).squeeze(-2)
     # Of one lane there is no comparator: the 0 keeps the result a function of the scores.
     soft = soft.gather(-1, lanes) + 0.0 * held.heights
     return conclude(soft, held, ranking, mask).to(scores.dtype)
+
+
+def diffsort(scores: Tensor, tau: float = 1.0, mask: Tensor | None = None) -> Tensor:
+    """The network's relaxed permutation matrix, whose first k rows sum to `diffsort_topk`.
+
+    O(N^2 log^2 N) time and memory. Takes the arguments, gives the result and raises the errors of
+    `operators.permutation.neuralsort`; the columns of valid entries sum to 1 as well.
+
+    >>> diffsort(torch.tensor([4.0, 2.0]))
+    tensor([[0.8524, 0.1476],
+            [0.1476, 0.8524]])
+    """
+    check_tau(tau)
+    ranking = rank(scores, 0, mask)
+    held = contest(ranking, tau)
+    lanes, heights = _compact(held)
+    n = scores.shape[-1]
+    places = torch.eye(n, heights.shape[-1], dtype=heights.dtype, device=heights.device)
+    taken = _through(heights, places.expand(*lanes.shape, -1), held.rivals)
+    matrix = taken.gather(-1, lanes.unsqueeze(-2).expand(*lanes.shape, n))
+    # Of one lane there is no comparator: the 0 keeps the result a function of the scores.
+    matrix = matrix + 0.0 * held.heights.unsqueeze(-2)
+    return certify(matrix, held, ranking, mask).to(scores.dtype)
+
+
+def _through(heights: Tensor, indicators: Tensor, rivals: Tensor) -> Tensor:
+    """Indicators of places [..., I, P] run back through the network, to indicators of lanes."""
+    layers, weights = _layers(heights.shape[-1]), []
+    for layer in layers:
+        weight, heights = _compare(layer, heights, rivals)
+        weights.append(weight.unsqueeze(-3))
+    for layer, weight in zip(reversed(layers), reversed(weights), strict=True):
+        first, second = _pairs(layer, indicators)
+        indicators = _unpaired(layer, second.lerp(first, weight), first.lerp(second, weight))
+    return indicators
 
 
 class _Layer(NamedTuple):

@@ -2,7 +2,7 @@
 
 Row i of the matrix is a softmax that says which candidate takes place i; the soft mask adds up the
 rows of the k places. Only those rows are made: O(kN) time and memory for an int k, O(N^2) for a
-tensor of them.
+tensor of them. `neuralsort` and `softsort` give the whole matrix.
 
 Rows sum to 1 and columns do not, so near a cluster of scores one candidate may be expected in more
 than one place. The sum is cut off at 1: such an entry counts as selected and has no gradient of its
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from operators.arguments import check_tau
-from operators.contest import Contest, conclude, contest
+from operators.contest import Contest, certify, conclude, contest
 from operators.ranking import rank
 
 
@@ -54,14 +54,8 @@ def neuralsort_topk(
     check_tau(tau)
     ranking = rank(scores, k, mask)
     held = contest(ranking, tau)
-    order = _falling(held)
-    heights, wins = held.heights, _signed_sum(order, held.competes.to(held.heights.dtype))
-    # |a - b| = sign(a - b) (a - b), and the sign is a constant: exact in value and derivative.
-    distances = wins * heights - _signed_sum(order, heights)
-    place = torch.arange(1, _places(scores, k) + 1, device=scores.device)
-    slope = (held.rivals + 1 - 2 * place).to(heights.dtype)
-    logits = slope.unsqueeze(-1) * heights.unsqueeze(-2) - distances.unsqueeze(-2)
-    return conclude(_first_places(logits, held), held, ranking, mask).to(scores.dtype)
+    soft = _first_places(_neuralsort_logits(held, _places(scores, k)), held)
+    return conclude(soft, held, ranking, mask).to(scores.dtype)
 
 
 def softsort_topk(
@@ -78,9 +72,81 @@ def softsort_topk(
     check_tau(tau)
     ranking = rank(scores, k, mask)
     held = contest(ranking, tau)
-    ordered = _sorted_heights(held, _places(scores, k))
-    logits = -(ordered.unsqueeze(-1) - held.heights.unsqueeze(-2)).abs()
-    return conclude(_first_places(logits, held), held, ranking, mask).to(scores.dtype)
+    soft = _first_places(_softsort_logits(held, _places(scores, k)), held)
+    return conclude(soft, held, ranking, mask).to(scores.dtype)
+
+
+def neuralsort(scores: Tensor, tau: float = 1.0, mask: Tensor | None = None) -> Tensor:
+    """The matrix whose first k rows `neuralsort_topk` adds up, as it is: nothing is cut off at 1.
+
+    Args:
+        scores: floating point [..., N].
+        tau: temperature, above 0, in the unit of the scores.
+        mask: bool [..., N], True where an entry is valid; all are if it is left out.
+
+    Returns:
+        [..., N, N] in the type of the scores: place by candidate. The rows of the places of valid
+        entries sum to 1; other rows, and the columns of invalid entries, are 0. NaN where a valid
+        score is not finite.
+
+    Raises:
+        ValueError: an argument of a wrong type, shape or range.
+
+    >>> neuralsort(torch.tensor([4.0, 2.0]), tau=2.0)
+    tensor([[0.7311, 0.2689],
+            [0.2689, 0.7311]])
+    """
+    check_tau(tau)
+    ranking = rank(scores, 0, mask)
+    held = contest(ranking, tau)
+    distances, n = _distances(held), scores.shape[-1]
+    place = torch.arange(1, n + 1, device=scores.device)
+    slope = (n + 1 - 2 * place).to(distances.dtype)
+    base = (held.rivals - n) * held.heights - distances
+    # Far below all logits, and not -inf: a row in which nobody competes must not become 0 / 0.
+    base = base.masked_fill(~held.competes, torch.finfo(base.dtype).min / 4)
+    # As a product of thin matrices neither the logits nor their gradient need a copy.
+    with torch.autocast(scores.device.type, enabled=False):
+        sides = torch.stack((held.heights, base), -2)
+        logits = torch.stack((slope, torch.ones_like(slope)), -1) @ sides
+    return certify(logits.softmax(-1), held, ranking, mask).to(scores.dtype)
+
+
+def softsort(scores: Tensor, tau: float = 1.0, mask: Tensor | None = None) -> Tensor:
+    """The matrix whose first k rows `softsort_topk` adds up, as it is: nothing is cut off at 1.
+
+    Takes the arguments, gives the result and raises the errors of `neuralsort`.
+
+    >>> softsort(torch.tensor([4.0, 2.0]), tau=2.0)
+    tensor([[0.7311, 0.2689],
+            [0.2689, 0.7311]])
+    """
+    check_tau(tau)
+    ranking = rank(scores, 0, mask)
+    held = contest(ranking, tau)
+    rows = _rows(_softsort_logits(held, scores.shape[-1]), held)
+    return certify(rows, held, ranking, mask).to(scores.dtype)
+
+
+def _neuralsort_logits(held: Contest, places: int) -> Tensor:
+    """Logits of the first places, [..., K, N]."""
+    place = torch.arange(1, places + 1, device=held.heights.device)
+    slope = (held.rivals + 1 - 2 * place).to(held.heights.dtype)
+    return slope.unsqueeze(-1) * held.heights.unsqueeze(-2) - _distances(held).unsqueeze(-2)
+
+
+def _distances(held: Contest) -> Tensor:
+    """Sum of each candidate's distances from its rivals, [..., N]."""
+    order = _falling(held)
+    wins = _signed_sum(order, held.competes.to(held.heights.dtype))
+    # |a - b| = sign(a - b) (a - b), and the sign is a constant: exact in value and derivative.
+    return wins * held.heights - _signed_sum(order, held.heights)
+
+
+def _softsort_logits(held: Contest, places: int) -> Tensor:
+    """Logits of the first places, [..., K, N]."""
+    ordered = _sorted_heights(held, places)
+    return -(ordered.unsqueeze(-1) - held.heights.unsqueeze(-2)).abs()
 
 
 def _places(scores: Tensor, k: int | Tensor) -> int:
@@ -89,11 +155,16 @@ def _places(scores: Tensor, k: int | Tensor) -> int:
     return most if isinstance(k, Tensor) else min(max(k, 0), most)
 
 
-def _first_places(logits: Tensor, held: Contest) -> Tensor:
-    """Sum of the softmax rows [..., K, N] of the places at hand, [..., N], cut off at 1."""
+def _rows(logits: Tensor, held: Contest) -> Tensor:
+    """Who takes each place [..., K, N]: the softmax over those that compete."""
     # The lowest number and not -inf: a row in which nobody competes must not become 0 / 0.
     lowest = torch.finfo(logits.dtype).min
-    rows = logits.masked_fill(~held.competes.unsqueeze(-2), lowest).softmax(-1)
+    return logits.masked_fill(~held.competes.unsqueeze(-2), lowest).softmax(-1)
+
+
+def _first_places(logits: Tensor, held: Contest) -> Tensor:
+    """Sum of the softmax rows [..., K, N] of the places at hand, [..., N], cut off at 1."""
+    rows = _rows(logits, held)
     asked = torch.arange(logits.shape[-2], device=logits.device) < held.places
     return (rows * asked.unsqueeze(-1).to(rows.dtype)).sum(-2).clamp(max=1)
 

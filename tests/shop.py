@@ -55,13 +55,15 @@ validation_days = 14
 
 CONFIG = """\
 name = "{name}"
-objective = "{objective}"
 epochs = 2
 batch_size = 64
 learning_rate = 1e-2
 history_length = 80
 evaluations = 2
 validation_requests = 120
+
+[loss]
+name = "{loss}"
 
 [candidates]
 positives = 6
@@ -142,8 +144,7 @@ def _receipts(
 def write_config(folder: Path, name: str) -> Path:
     """Write a configuration that trains on the shop in seconds: baseline or dftopk."""
     path = folder / f"{name}.toml"
-    objective = "joint" if name == "dftopk" else "separate"
-    path.write_text(CONFIG.format(name=name, objective=objective))
+    path.write_text(CONFIG.format(name=name, loss="bce" if name == "baseline" else name))
     return path
 
 

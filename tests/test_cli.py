@@ -17,7 +17,7 @@ from tests.shop import write_config, write_shop
 from training.data.dataset import PreparedDataset
 from training.data.source import DatasetError
 
-COMMANDS = ("data", "demo", "evaluate", "export", "replay", "report", "serve", "train")
+COMMANDS = ("benchmark", "data", "demo", "evaluate", "export", "replay", "report", "serve", "train")
 
 
 def cascade(*words: str | Path, code: int = 0, **environment: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from training.durable import sync
 from training.features import FeatureSchema, ItemIndex
 
 FORMAT_VERSION = 1
@@ -134,24 +135,16 @@ def write_bundle(
         made = manifest(files)
         (draft / MANIFEST).write_text(made.model_dump_json(indent=1) + "\n")
         for path in (*draft.iterdir(), draft):
-            _sync(path)
+            sync(path)
         replaced = target.with_name(f".{target.name}.{os.getpid()}.replaced")
         if target.exists():
             target.rename(replaced)
         draft.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
         shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return Bundle(path=target, manifest=made)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_bundle(path: Path) -> Bundle:

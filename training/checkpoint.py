@@ -5,29 +5,30 @@
 same as a picture. Every file is written beside its final name, synced and renamed.
 """
 
-import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from training.config import TrainConfig
 from training.data.dataset import PreparedDataset
-from training.faults import first_fault
+from training.durable import replace_file, write_file
+from training.folder import (
+    TrainError,
+    check_config,
+    check_data,
+    empty_folder,
+    load_state,
+    read_record,
+    write_record,
+)
 
-RUN = "run.json"
 LAST = "last.pt"
 BEST = "best.pt"
 METRICS = "metrics.jsonl"
 CURVE = "curve.png"
-
-
-class TrainError(ValueError):
-    """A run that cannot be started, resumed or read; the message names folder, rule and remedy."""
 
 
 class _Record(BaseModel):
@@ -92,21 +93,15 @@ def open_folder(folder: Path, run: Run, *, resume: bool, overwrite: bool) -> Non
     Raises:
         TrainError: the folder holds something else than the flags say.
     """
-    filled = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if resume:
-        _check_same(folder, read_run(folder), run)
-        return
-    if filled and not overwrite:
-        raise TrainError(
-            f"{folder} is not empty; add --resume to go on with the run in it, or --overwrite to "
-            "start anew"
+        found = read_run(folder)
+        check_data(
+            folder, (found.dataset, found.data_fingerprint), (run.dataset, run.data_fingerprint)
         )
-    if filled and not (folder / RUN).is_file():
-        raise TrainError(f"{folder} holds files but no run, so it is kept; choose another --out")
-    if filled:
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / RUN, (run.model_dump_json(indent=1) + "\n").encode())
+        check_config(folder, found.config, run.config)
+        return
+    empty_folder(folder, overwrite=overwrite)
+    write_record(folder, run)
 
 
 def read_run(folder: Path) -> Run:
@@ -115,29 +110,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         TrainError: it holds no run.
     """
-    if not (folder / RUN).is_file():
-        raise TrainError(f"{folder} holds no {RUN}; make a run with `cascade train`")
-    try:
-        return Run.model_validate_json((folder / RUN).read_bytes())
-    except ValidationError as error:
-        raise TrainError(
-            f"{folder / RUN}: {first_fault(error, Run)}; train again with --overwrite"
-        ) from error
-
-
-def _check_same(folder: Path, found: Run, run: Run) -> None:
-    if found.data_fingerprint != run.data_fingerprint:
-        raise TrainError(
-            f"{folder} was trained on {found.dataset} {found.data_fingerprint[:12]}, the data "
-            f"given is {run.dataset} {run.data_fingerprint[:12]}; resume with the same --data"
-        )
-    old, new = found.config.model_dump(), run.config.model_dump()
-    for name in old:
-        if old[name] != new[name]:
-            raise TrainError(
-                f"{folder} was started with {name} = {old[name]!r}, the configuration says "
-                f"{new[name]!r}; resume with the same one, or start anew with --overwrite"
-            )
+    return read_record(folder, Run)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
@@ -148,7 +121,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     """
     if not (folder / LAST).is_file():
         return None
-    raw = _load(folder / LAST)
+    raw = load_state(folder / LAST)
     validations = [Validation.model_validate(line) for line in raw.pop("validations")]
     return Checkpoint(validations=tuple(validations), **raw)
 
@@ -181,7 +154,7 @@ def read_best(folder: Path) -> tuple[dict[str, Tensor], Validation]:
             f"{folder} has no {BEST} yet: its run was cut off before the first validation; go on "
             "with `cascade train --resume`"
         )
-    raw = _load(folder / BEST)
+    raw = load_state(folder / BEST)
     return raw.pop("weights"), Validation.model_validate(raw)
 
 
@@ -190,37 +163,5 @@ def best_of(validations: tuple[Validation, ...]) -> Validation:
     return max(validations, key=lambda line: line.recall)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file atomically and durably."""
-    _replace(path, lambda draft: draft.write_bytes(content))
-
-
 def _save(path: Path, content: dict[str, Any]) -> None:
-    _replace(path, lambda draft: torch.save(content, draft))
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        raw: dict[str, Any] = torch.load(path, weights_only=True)
-    except Exception as error:  # whatever unpickling a damaged file raises
-        raise TrainError(
-            f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); it is "
-            "damaged, train again with --overwrite"
-        ) from error
-    return raw
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    write(draft)
-    _sync(draft)
-    draft.rename(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_file(path, lambda draft: torch.save(content, draft))

@@ -1,15 +1,24 @@
 """Training configuration, read from TOML. An unknown key is an error with a suggestion."""
 
 import hashlib
+import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from training.faults import first_fault
+from training.losses.config import LossConfig
+from training.recflow.config import RecFlowConfig
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
+
+OWN_LISTS = ("bce", "conditional", "dftopk", "lapsum", "sparse", "logistic")
+"""Losses that know stages with a list each."""
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class ConfigError(ValueError):
@@ -31,6 +40,9 @@ class CandidateConfig(_Section):
     """For ranking: items that retrieval recalls and that were neither bought nor in the history."""
     random_negatives: int = Field(default=80, ge=1)
     """For retrieval: items drawn by popularity and uniformly, half and half."""
+    shared: bool = False
+    """One list for both stages, as the papers of cascade losses have it: that of ranking, and the
+    random items. If not, each stage is trained on what it meets when it serves."""
 
 
 class RetrievalConfig(_Section):
@@ -57,13 +69,12 @@ class TrainConfig(_Section):
     """One training run."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
-    objective: Literal["separate", "joint"]
-    """`separate`: each stage alone, by binary cross-entropy. `joint`: all stages as one network,
-    through the operator."""
-    operator: str = "dftopk"
-    tau: float = Field(default=1.0, gt=0)
+    loss: LossConfig = LossConfig()
+    """Where each stage has a list of its own, `bce` and `conditional` train each alone, and the
+    losses with a cut train them as one network: dftopk, lapsum, sparse, logistic."""
     joint_weight: float = Field(default=0.3, ge=0)
-    """What surviving the whole cascade weighs beside each stage's own term."""
+    """What surviving the whole cascade weighs beside each stage's own term; not in `bce`, nor where
+    the list is shared."""
     seed: int = 0
     epochs: int = Field(default=1, ge=1)
     train_requests: int = Field(default=20_000, ge=1)
@@ -82,6 +93,15 @@ class TrainConfig(_Section):
     candidates: CandidateConfig = CandidateConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     rank: RankConfig = RankConfig()
+
+    @model_validator(mode="after")
+    def _known_with_these_lists(self) -> "TrainConfig":
+        if not self.candidates.shared and self.loss.name not in OWN_LISTS:
+            raise ValueError(
+                f"loss.name = {self.loss.name!r} compares the scores of all stages on one list; "
+                f"add shared = true under [candidates], or choose one of {', '.join(OWN_LISTS)}"
+            )
+        return self
 
     @property
     def sha256(self) -> str:
@@ -107,21 +127,102 @@ def config_path(name_or_path: str) -> Path:
     raise ConfigError(f"no configuration {name_or_path!r}; known are {known}, or give a .toml file")
 
 
-def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainConfig:
-    """Read and validate a configuration.
+def config_kind(path: Path) -> Literal["shop", "recflow"]:
+    """What a configuration trains on, hence what reads it.
+
+    `read_config` reads a shop's, `read_recflow_config` that of a RecFlow log.
+
+    Raises:
+        ConfigError: it is not TOML in UTF-8, or its kind is none of these.
+    """
+    kind = _read(path).get("kind", "shop")
+    if kind == "recflow":
+        return "recflow"
+    if kind == "shop":
+        return "shop"
+    raise ConfigError(f"{path}: kind = {kind!r} must be 'recflow', or absent for a shop")
+
+
+def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Read and validate a configuration that trains on a shop.
 
     Args:
         path: a TOML file.
-        overrides: top-level values that replace those of the file.
+        overrides: values that replace those of the file; `loss.tau` is tau of the section loss.
 
     Raises:
         ConfigError: it is not TOML in UTF-8, or a key is unknown, missing or invalid.
     """
+    raw = _read(path)
+    if raw.get("kind") == "recflow":
+        raise ConfigError(
+            f"{path} trains on a RecFlow log (kind = 'recflow'), not on a shop; take another one, "
+            "such as dftopk"
+        )
+    return _validated(path, raw, overrides, TrainConfig)
+
+
+def read_recflow_config(path: Path, overrides: Mapping[str, Any] | None = None) -> RecFlowConfig:
+    """Read and validate a configuration that trains on a RecFlow log.
+
+    Args:
+        path: a TOML file.
+        overrides: values that replace those of the file; `loss.tau` is tau of the section loss.
+
+    Raises:
+        ConfigError: it is not TOML in UTF-8, or a key is unknown, missing or invalid.
+    """
+    raw = _read(path)
+    if "kind" not in raw:
+        raise ConfigError(
+            f"{path} trains on a shop, not on a RecFlow log; take another one, such as "
+            'recflow_dftopk, or begin it with kind = "recflow"'
+        )
+    return _validated(path, raw, overrides, RecFlowConfig)
+
+
+def config_toml(config: BaseModel) -> str:
+    """A configuration as TOML that is read back as an equal one."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    sections = {name: v for name, v in values.items() if isinstance(v, dict)}
+    lists = {
+        name: v
+        for name, v in values.items()
+        if isinstance(v, list) and v and isinstance(v[0], dict)
+    }
+    lines = _lines({name: v for name, v in values.items() if name not in {*sections, *lists}})
+    for name, section in sections.items():
+        lines += ["", f"[{name}]", *_lines(section)]
+    for name, members in lists.items():
+        for member in members:
+            lines += ["", f"[[{name}]]", *_lines(member)]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    """What JSON and TOML write alike: texts, numbers, truth values and lists of them."""
+    return [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(path.read_text()) | (overrides or {})
+        return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _validated(
+    path: Path, raw: dict[str, Any], overrides: Mapping[str, Any] | None, model: type[Config]
+) -> Config:
+    for key, value in (overrides or {}).items():
+        *sections, last = key.split(".")
+        section = raw
+        for name in sections:
+            section = section.setdefault(name, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"{path}: {key} cannot be set, {name} is no section")
+        section[last] = value
     try:
-        return TrainConfig.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_fault(error, TrainConfig)}") from error
+        raise ConfigError(f"{path}: {first_fault(error, model)}") from error

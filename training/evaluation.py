@@ -1,8 +1,4 @@
-"""Evaluation: trained cascades beside the yardsticks, on the same requests.
-
-Intervals are 95 % ones. Requests of one user are alike, so users, not requests, are taken as the
-independent draws: residuals are summed up by user before they are squared.
-"""
+"""Evaluation: trained cascades beside the yardsticks, on the same requests."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,27 +10,18 @@ from pydantic import BaseModel, ConfigDict
 
 from training.answers import NUM, answers, availability, plain_arrays, spread
 from training.cascade import Cascade, build_cascade
-from training.checkpoint import Run, TrainError, read_best, read_run
+from training.checkpoint import Run, read_best, read_run
 from training.data.dataset import Arrays, PreparedDataset, Split
+from training.folder import TrainError
+from training.intervals import Estimate, estimate
 from training.metrics import Hits, candidate_recall, hits
 from training.yardsticks import PERSONAL_FREQUENCY, Yardsticks
 
-Z = 1.96
-
 Int64 = NDArray[np.int64]
-Float64 = NDArray[np.float64]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Estimate(_Frozen):
-    """A measure and its 95 % interval; no interval for fewer than two users."""
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 class Score(_Frozen):
@@ -136,26 +123,6 @@ def load_run(folder: Path, dataset: PreparedDataset) -> tuple[Run, Cascade]:
     cascade = build_cascade(dataset.meta, plain_arrays(dataset), run.config)
     cascade.load_state_dict(weights)
     return run, cascade.eval()
-
-
-def estimate(amounts_B: Float64, bases_B: Float64, users_B: NDArray[np.integer]) -> Estimate:
-    """sum(amounts) / sum(bases), with an interval that takes users as the independent draws.
-
-    Linearised ratio estimator (Cochran 1977, 6.4) over the totals of users.
-
-    Args:
-        amounts_B: float [B], numerator of each request.
-        bases_B: float [B], its denominator; ones for a plain mean.
-        users_B: int [B], whose request it is.
-    """
-    total = bases_B.sum()
-    value = float(amounts_B.sum() / total) if total else 0.0
-    residuals = np.bincount(users_B, amounts_B - value * bases_B)
-    users = len(np.unique(users_B))
-    if users < 2 or not total:
-        return Estimate(value=value, low=None, high=None)
-    error = float(np.sqrt(users / (users - 1) * (residuals**2).sum()) / total)
-    return Estimate(value=value, low=value - Z * error, high=value + Z * error)
 
 
 def _measure_yardsticks(

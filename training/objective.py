@@ -6,48 +6,47 @@ short trip counts as much as a long one.
 Legend: B requests, N candidates, I items, K answered items.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from operators import logits_operator
 from training.answers import NUM
-from training.config import TrainConfig
+from training.config import CandidateConfig, TrainConfig
 from training.data.sampling import CandidateList, Candidates
+from training.features import OOV
 from training.losses import (
     binary_cross_entropy,
     survival_cross_entropy,
     topk_cross_entropy,
 )
-
-
-class Loss(NamedTuple):
-    """A scalar to minimise, and what it is made of."""
-
-    total: Tensor
-    parts: dict[str, Tensor]
+from training.losses.cascade import cascade_loss
+from training.losses.conditional import conditional_cross_entropy
+from training.losses.judgments import Judgments, Loss
+from training.losses.threshold import OPERATOR_OF
 
 
 class Objective(nn.Module):
     """The loss of a configuration.
 
-    `separate` is binary cross-entropy for each stage. `joint` ranks through the operator, and adds
-    the cross-entropy of surviving the whole cascade: the operator's cut through the catalogue where
-    retrieval makes it, times the operator's cut in ranking.
+    Where each stage has a list of its own, `bce` is binary cross-entropy for each stage, and
+    `conditional` the same given how many of the list were bought. A loss with a cut ranks through
+    its operator, and adds the cross-entropy of surviving the whole cascade: the operator's cut
+    through the catalogue where retrieval makes it, times the operator's cut in ranking. Retrieval
+    keeps binary cross-entropy beside it.
+
+    Where the list is shared, the loss is the published one over the scores of both stages, as they
+    are: no paper gives back what sampling took.
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        """Make the objective that `config.objective` names.
-
-        Raises:
-            ValueError: there is no operator of the configuration's name, or it has no gradient.
-        """
+        """Make the objective that `config.loss` and `config.candidates` name."""
         super().__init__()
-        self.logits_of = logits_operator(config.operator)
-        self.joint_weight = config.joint_weight if config.objective == "joint" else None
-        self.operator = config.operator
-        self.tau = config.tau
+        self.published = _published(config) if config.candidates.shared else None
+        self.operator = OPERATOR_OF.get(config.loss.name)
+        self.logits_of = logits_operator(self.operator or "dftopk")
+        self.conditional = config.loss.name == "conditional"
+        self.joint_weight = config.joint_weight
+        self.tau = config.loss.tau
         self.keep = config.retrieval.keep
 
     def forward(self, catalogue_BI: Tensor, rank_BN: Tensor, candidates: Candidates) -> Loss:
@@ -60,11 +59,16 @@ class Objective(nn.Module):
         """
         weights_B = 1 / candidates.rank.labels_BN.sum(1).clamp(1, NUM).to(rank_BN.dtype)
         met = candidates.retrieval
-        retrieval_BN = _at(catalogue_BI, met.rows_BN) - met.log_rate_BN
+        retrieval_BN = _at(catalogue_BI, met.rows_BN)
+        if self.published is not None:
+            loss: Loss = self.published([retrieval_BN, rank_BN], judged(met, weights_B))
+            return loss
+        retrieval_BN = retrieval_BN - met.log_rate_BN
         rank_BN = rank_BN - candidates.rank.log_rate_BN
-        parts = {"retrieval": _pointwise(retrieval_BN, met, weights_B)}
-        if self.joint_weight is None:
-            parts["rank"] = _pointwise(rank_BN, candidates.rank, weights_B)
+        alone = self._conditional if self.conditional else _pointwise
+        parts = {"retrieval": alone(retrieval_BN, met, weights_B)}
+        if self.operator is None:
+            parts["rank"] = alone(rank_BN, candidates.rank, weights_B)
             return Loss(parts["retrieval"] + parts["rank"], parts)
         labels_BN, competes_BN = candidates.rank.labels_BN, candidates.rank.competes_BN
         # Ranking has as many places as items were bought among those that reach it.
@@ -75,6 +79,11 @@ class Objective(nn.Module):
         parts["joint"] = self._survival(catalogue_BI, rank_BN, k_B, candidates, weights_B)
         total = parts["retrieval"] + parts["rank"] + self.joint_weight * parts["joint"]
         return Loss(total, parts)
+
+    def _conditional(self, logits_BN: Tensor, met: CandidateList, weights_B: Tensor) -> Tensor:
+        return conditional_cross_entropy(
+            logits_BN, met.labels_BN, met.competes_BN, weights_B, self.tau
+        )
 
     def _survival(
         self,
@@ -104,6 +113,34 @@ class Objective(nn.Module):
             decided_BN | (recall_BN & ~met.competes_BN),
             weights_B,
         )
+
+
+def judged(met: CandidateList, weights_B: Tensor) -> Judgments:
+    """What is known about a shared list: bought items passed both stages.
+
+    What competes has passed retrieval, and random items have passed nothing.
+    """
+    depth_BN = torch.where(met.labels_BN, 2, met.competes_BN.long())
+    return Judgments(
+        grades_BN=met.labels_BN.to(weights_B.dtype),
+        depth_BN=depth_BN,
+        relevant_BN=met.labels_BN,
+        valid_BN=met.rows_BN != OOV,
+        weights_B=weights_B,
+    )
+
+
+def shared_keeps(config: CandidateConfig) -> tuple[int, int]:
+    """What each stage keeps of a shared list: retrieval all that is not random, ranking K."""
+    met = config.positives + config.history_negatives + config.recalled_negatives
+    return max(met, NUM + 1), NUM
+
+
+def _published(config: TrainConfig) -> nn.Module:
+    # Retrieval meets everything, ranking what has passed retrieval. Published cuts are at the size
+    # of the truth: here what was bought.
+    keeps = shared_keeps(config.candidates)
+    return cascade_loss(config.loss, keeps, truth=None, entry_depths=(0, 1))
 
 
 def _at(catalogue_BI: Tensor, rows_BN: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from training.evaluation import Estimate, Evaluation, Score
+from training.evaluation import Evaluation, Score
+from training.intervals import Estimate
 from training.yardsticks import PERSONAL_FREQUENCY
 
 _COLUMNS = 100

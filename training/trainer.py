@@ -4,8 +4,7 @@ Legend: B requests, L history length, K answered items, I items.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +18,11 @@ from training.checkpoint import (
     CURVE,
     Checkpoint,
     Run,
-    TrainError,
     Validation,
     best_of,
     open_folder,
     read_checkpoint,
     write_checkpoint,
-    write_file,
     write_metrics,
 )
 from training.config import TrainConfig
@@ -33,6 +30,9 @@ from training.curve import draw_curve
 from training.data.dataset import PreparedDataset, Split
 from training.data.requests import as_newcomers, request_tensors
 from training.data.sampling import CandidateSampler
+from training.determinism import deterministic
+from training.durable import write_file
+from training.folder import DivergenceError, TrainError
 from training.metrics import hits
 from training.objective import Objective
 
@@ -92,19 +92,8 @@ def train(
     trainer = Trainer(dataset, config)
     open_folder(out, Run.of(config, dataset), resume=resume, overwrite=overwrite)
     trainer.restore(out)
-    with _deterministic():
+    with deterministic():
         return trainer.run(out, progress)
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Gradients that meet in one place are summed in one order, however threads take turns."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -218,9 +207,9 @@ class Trainer:
         loss = self.objective(catalogue_BI, rank_BN, candidates)
         losses = {"total": loss.total.item()} | {k: v.item() for k, v in loss.parts.items()}
         if not np.isfinite(losses["total"]):
-            raise TrainError(
+            raise DivergenceError(
                 f"the loss became {losses['total']} in step {self.step + 1}; lower learning_rate "
-                f"= {self.config.learning_rate:g}, or raise tau = {self.config.tau:g}"
+                f"= {self.config.learning_rate:g}, or raise loss.tau = {self.config.loss.tau:g}"
             )
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step, self.steps)

@@ -13,7 +13,6 @@ from training.features import OOV
 
 CONFIG = TrainConfig(
     name="tiny",
-    objective="joint",
     history_length=25,
     retrieval=RetrievalConfig(width=4, keep=5, history_candidates=3),
     rank=RankConfig(width=4, hidden=(8, 4), attention_units=2, attention_length=5),

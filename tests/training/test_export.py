@@ -18,13 +18,14 @@ from tests.serving.world import EXPERIMENTS, ServerProcess
 from training.answers import NUM, availability, plain_arrays
 from training.bundle import EMBEDDINGS, INDEX, ITEMS, Bundle, BundleError, open_bundle, read_items
 from training.cascade import Cascade, recommend
-from training.checkpoint import TrainError, read_best
+from training.checkpoint import read_best
 from training.config import TrainConfig
 from training.data.dataset import PreparedDataset, Split
 from training.data.requests import request_tensors
 from training.evaluation import load_run
 from training.export import export, script_cascade
 from training.features import RequestTensors, encode_request, item_keys
+from training.folder import TrainError
 
 ARMS = ("baseline", "dftopk")
 

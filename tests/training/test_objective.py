@@ -10,7 +10,7 @@ Retrieval meets what was bought, and three random items.
 
 from itertools import product
 from math import exp, log1p
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 import torch
@@ -18,7 +18,11 @@ from torch import Tensor
 
 from training.config import CandidateConfig, RetrievalConfig, TrainConfig
 from training.data.sampling import CandidateList, Candidates
-from training.objective import Loss, Objective
+from training.losses.cascade import cascade_loss
+from training.losses.conditional import conditional_cross_entropy
+from training.losses.config import LossConfig, LossName
+from training.losses.judgments import Loss
+from training.objective import Objective, judged, shared_keeps
 
 ITEMS = 50
 KEEP = 5
@@ -35,7 +39,8 @@ REQUESTS = [
     "",
     "B" * 19 + "HHLLL" + "rrrpp",  # more was bought than is answered
 ]
-NAMES = ("separate", "joint")
+NAMES = ("bce", "conditional", "dftopk")
+SHARED = CandidateConfig(shared=True)
 
 
 class Batch(NamedTuple):
@@ -79,11 +84,10 @@ def batch(requests: list[str], seed: int = 0, scale: float = 1.0) -> Batch:
     )
 
 
-def loss_of(name: str, given: Batch, keep: int = KEEP) -> Loss:
+def loss_of(name: LossName, given: Batch, keep: int = KEEP) -> Loss:
     config = TrainConfig(
         name="tiny",
-        objective="joint" if name == "joint" else "separate",
-        tau=TAU,
+        loss=LossConfig(name=name, tau=TAU),
         joint_weight=0.4,
         candidates=CandidateConfig(),
         retrieval=RetrievalConfig(keep=keep),
@@ -169,9 +173,9 @@ def columns(given: Batch, some: str) -> Tensor:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_separate_by_plain_formulas(seed: int) -> None:
+def test_bce_by_plain_formulas(seed: int) -> None:
     given = batch(REQUESTS, seed)
-    loss = loss_of("separate", given)
+    loss = loss_of("bce", given)
     parts = {name: value.item() for name, value in loss.parts.items()}
     rank = plain_pointwise(given, given.candidates.rank, given.rank_BN.tolist())
     assert parts == pytest.approx({"retrieval": plain_retrieval(given), "rank": rank}, rel=1e-12)
@@ -179,9 +183,29 @@ def test_separate_by_plain_formulas(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_joint_by_plain_formulas(seed: int) -> None:
+def test_conditional_of_each_list_by_its_own_formula(seed: int) -> None:
     given = batch(REQUESTS, seed)
-    loss = loss_of("joint", given)
+    loss = loss_of("conditional", given)
+    met, ranked = given.candidates.retrieval, given.candidates.rank
+    weights_B = torch.tensor([weight(kinds) for kinds in given.kinds], dtype=torch.float64)
+    at_rows_BN = given.catalogue_BI.gather(1, (met.rows_BN - 1).clamp(min=0))
+    expected = {
+        name: conditional_cross_entropy(
+            scores_BN - list_.log_rate_BN, list_.labels_BN, list_.competes_BN, weights_B, TAU
+        )
+        for name, list_, scores_BN in (
+            ("retrieval", met, at_rows_BN),
+            ("rank", ranked, given.rank_BN),
+        )
+    }
+    torch.testing.assert_close(loss.parts, expected)
+    torch.testing.assert_close(loss.total, expected["retrieval"] + expected["rank"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dftopk_by_plain_formulas(seed: int) -> None:
+    given = batch(REQUESTS, seed)
+    loss = loss_of("dftopk", given)
     parts = {name: value.item() for name, value in loss.parts.items()}
     retrieval, (rank, joint) = plain_retrieval(given), plain_joint(given)
     expected = {"retrieval": retrieval, "rank": rank, "joint": joint}
@@ -192,7 +216,7 @@ def test_joint_by_plain_formulas(seed: int) -> None:
 def test_survival_moves_retrieval_for_what_was_bought_new_alone() -> None:
     """The gradient is the one of the plain formula, with `r` held and spread by the threshold."""
     given = batch(["BHLpprr", "LLpprr", "Hppr", "pprr"])
-    found, _ = gradients(loss_of("joint", given).parts["joint"], given)
+    found, _ = gradients(loss_of("dftopk", given).parts["joint"], given)
     total = 0.0
     expected = torch.zeros_like(found)
     for b, kinds in enumerate(given.kinds):
@@ -212,19 +236,19 @@ def test_survival_moves_retrieval_for_what_was_bought_new_alone() -> None:
 
 def test_retrievals_part_in_what_was_not_bought_counts_but_is_given() -> None:
     given = batch(["Hrr"])
-    joint = loss_of("joint", given).parts["joint"]
+    joint = loss_of("dftopk", given).parts["joint"]
     assert not gradients(joint, given)[0].any()
     (row, *_) = given.candidates.rank.rows_BN[0, 1:].tolist()
     catalogue = given.catalogue_BI.detach().clone()
     catalogue[0, row - 1] += 20.0
-    assert loss_of("joint", given._replace(catalogue_BI=catalogue)).parts["joint"] > joint
+    assert loss_of("dftopk", given._replace(catalogue_BI=catalogue)).parts["joint"] > joint
 
 
 def test_the_history_bypasses_retrieval() -> None:
     given = batch(["HHBppr", "HHHpr"])
     past = torch.where(columns(given, "Hp"), given.candidates.rank.rows_BN, 0)
     first, second = (  # below the cut, which stays where it is
-        loss_of("joint", given._replace(catalogue_BI=lowered)).parts
+        loss_of("dftopk", given._replace(catalogue_BI=lowered)).parts
         for lowered in (
             torch.nn.functional.pad(given.catalogue_BI, (1, 0)).scatter(1, past, low)[:, 1:]
             for low in (-20.0, -90.0)
@@ -234,12 +258,12 @@ def test_the_history_bypasses_retrieval() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_ranking_learns_nothing_of_what_does_not_reach_it(name: str) -> None:
+def test_ranking_learns_nothing_of_what_does_not_reach_it(name: LossName) -> None:
     given = batch(REQUESTS)
     _, found = gradients(loss_of(name, given).total, given)
     absent = columns(given, "L.")
     assert not found[absent].any()
-    learning = [0, 1, 3, 8] if name == "joint" else [0, 1, 2, 3, 4, 5, 8]
+    learning = [0, 1, 2, 3, 4, 5, 8] if name == "bce" else [0, 1, 3, 8]
     assert found.any(1).nonzero().flatten().tolist() == learning
     rank_BN = torch.where(absent, 1e4, given.rank_BN)
     torch.testing.assert_close(
@@ -248,7 +272,7 @@ def test_ranking_learns_nothing_of_what_does_not_reach_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_sampling_took_is_given_back(name: str) -> None:
+def test_what_sampling_took_is_given_back(name: LossName) -> None:
     """Scores that rise with the rates leave every term as it was, but survival's cut."""
     given = batch(REQUESTS)
     met = given.candidates
@@ -270,14 +294,14 @@ def test_what_sampling_took_is_given_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("request_", ["...", "L..", "BH.", "prr"])
-def test_a_batch_with_little_to_learn_from(name: str, request_: str) -> None:
+def test_a_batch_with_little_to_learn_from(name: LossName, request_: str) -> None:
     given = batch([request_])
     loss = loss_of(name, given)
     catalogue, rank = gradients(loss.total, given)
     assert loss.total.isfinite()
     assert catalogue.isfinite().all()
     assert rank.isfinite().all()
-    if name == "joint":
+    if name == "dftopk":
         assert loss.parts["rank"] == 0
         assert not rank.any()
         assert bool(loss.parts["joint"] > 0) == ("L" in request_)
@@ -286,14 +310,14 @@ def test_a_batch_with_little_to_learn_from(name: str, request_: str) -> None:
 def test_where_retrieval_keeps_everything_survival_is_rankings_alone() -> None:
     given = batch(["BHpprr", "BBprr"])
     for keep in (ITEMS, ITEMS + 9):
-        loss = loss_of("joint", given, keep)
+        loss = loss_of("dftopk", given, keep)
         torch.testing.assert_close(loss.parts["joint"], loss.parts["rank"])
         assert not gradients(loss.parts["joint"], given)[0].any()
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_saturated_scores_have_finite_gradients(name: str, dtype: torch.dtype) -> None:
+def test_saturated_scores_have_finite_gradients(name: LossName, dtype: torch.dtype) -> None:
     given = batch(REQUESTS, scale=1e4)
     given = given._replace(
         catalogue_BI=given.catalogue_BI.detach().to(dtype).requires_grad_(),
@@ -307,7 +331,7 @@ def test_saturated_scores_have_finite_gradients(name: str, dtype: torch.dtype) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_descent_puts_what_was_bought_on_top(name: str) -> None:
+def test_descent_puts_what_was_bought_on_top(name: LossName) -> None:
     given = batch(["BHLpprr"] * 4)
     optimizer = torch.optim.Adam([given.catalogue_BI, given.rank_BN], lr=0.1)
     for _ in range(200):
@@ -323,12 +347,45 @@ def test_descent_puts_what_was_bought_on_top(name: str) -> None:
     assert recalled.topk(2).indices.sort(1).values.tolist() == [[0, 2]] * 4
 
 
-@pytest.mark.parametrize(
-    ("operator", "message"),
-    [("dftop", "did you mean 'dftopk'"), ("hard_topk", "has no gradient and must not be trained")],
-)
-def test_an_operator_that_cannot_train_is_refused_before_the_first_step(
-    operator: str, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        Objective(TrainConfig(name="joint", objective="joint", operator=operator))
+def shared(given: Batch) -> Candidates:
+    """The candidates of `given` where the list of ranking is the one of both stages."""
+    return given.candidates._replace(retrieval=given.candidates.rank)
+
+
+def test_what_is_judged_of_a_shared_list() -> None:
+    judgments = judged(batch(["BHLpr."]).candidates.rank, torch.tensor([0.5]))
+    assert judgments.depth_BN.tolist() == [[2, 2, 2, 1, 1, 0]]
+    assert judgments.grades_BN.tolist() == [[1, 1, 1, 0, 0, 0]]
+    assert judgments.relevant_BN.tolist() == [[True] * 3 + [False] * 3]
+    assert judgments.valid_BN.tolist() == [[True] * 5 + [False]]
+    assert judgments.weights_B.tolist() == [0.5]  # type: ignore[union-attr]
+
+
+def test_a_shared_list_is_kept_in_the_shares_of_serving() -> None:
+    assert shared_keeps(CandidateConfig()) == (124, 20)
+    few = CandidateConfig(positives=1, history_negatives=0, recalled_negatives=2)
+    assert shared_keeps(few) == (21, 20)
+
+
+@pytest.mark.parametrize("name", get_args(LossName))
+def test_every_loss_by_its_name_on_a_shared_list(name: LossName) -> None:
+    """It is the published one: over the scores as they are, of what is in the list alone."""
+    given = batch(["BHL" + "pr" * 12, "BBL" + "prr" * 9, "ppr" * 9], scale=0.1)
+    candidates = shared(given)
+    config = TrainConfig(name="tiny", loss=LossConfig(name=name), candidates=SHARED)
+    torch.manual_seed(0)
+    objective = Objective(config)
+    loss = objective(given.catalogue_BI, given.rank_BN, candidates)
+    torch.manual_seed(0)
+    published = cascade_loss(config.loss, (124, 20), None, (0, 1))
+    met = candidates.rank
+    retrieval_BN = given.catalogue_BI.gather(1, (met.rows_BN - 1).clamp(min=0))
+    weights_B = torch.tensor([1 / 3, 1 / 3, 1], dtype=torch.float64)
+    expected = published([retrieval_BN, given.rank_BN], judged(met, weights_B))
+    torch.testing.assert_close(loss, expected)
+    found, ranks = gradients(loss.total, given)
+    assert found.isfinite().all()
+    assert ranks.any()
+    assert not ranks[columns(given, ".")].any()
+    listed = torch.zeros(3, ITEMS + 1).scatter(1, met.rows_BN, 1.0)[:, 1:]
+    assert not found[listed == 0].any()

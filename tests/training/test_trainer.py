@@ -21,8 +21,6 @@ from training.checkpoint import (
     CURVE,
     LAST,
     METRICS,
-    RUN,
-    TrainError,
     Validation,
     read_best,
     read_checkpoint,
@@ -32,6 +30,7 @@ from training.data.dataset import PreparedDataset
 from training.data.requests import request_tensors
 from training.data.sampling import Candidates
 from training.features import OOV
+from training.folder import RUN, TrainError
 from training.trainer import Progress, Trainer, learning_rate, train
 
 QUICK: dict[str, object] = {"train_requests": 128, "epochs": 1, "validation_requests": 20}
@@ -292,6 +291,23 @@ def test_retrieval_may_keep_more_than_there_is(
     assert train(shop, config, tmp_path / "run").best.recall > 0
 
 
+def test_a_published_loss_trains_both_stages_on_one_list(
+    shop: PreparedDataset, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        tmp_path, "lcron", **(QUICK | {"evaluations": 1}), candidates={"shared": True}
+    )
+    result = train(shop, config, tmp_path / "run")
+    assert result.best.recall > 0
+    (line,) = lines_of(tmp_path / "run")
+    assert list(line["parts"]) == ["stage_0", "stage_1", "joint"]
+    checkpoint = read_checkpoint(tmp_path / "run")
+    assert checkpoint is not None
+    # What the loss learns is trained and kept with the cascade.
+    (log_variance,) = checkpoint.objective.values()
+    assert log_variance.abs().min() > 0
+
+
 def refuse(
     message: str, dataset: PreparedDataset, folder: Path, out: Path, **options: object
 ) -> None:
@@ -351,7 +367,7 @@ def test_a_period_without_requests_is_refused(shop: PreparedDataset, tmp_path: P
 
 def test_a_lost_loss_ends_the_run(shop: PreparedDataset, tmp_path: Path) -> None:
     refuse(
-        r"the loss became nan in step \d; lower learning_rate = 1e\+30, or raise tau = 1",
+        r"the loss became nan in step \d; lower learning_rate = 1e\+30, or raise loss\.tau = 1",
         shop, tmp_path, tmp_path / "run", learning_rate=1e30, train_requests=640, evaluations=1,
     )  # fmt: skip
 

@@ -9,6 +9,9 @@ Negatives are a sample, each kind at its own rate. `log_rate` is what sampling t
 odds of being bought ("logQ" in Yi et al. 2019); subtracted from the scores while training, it
 leaves scores that compare everything the stage meets.
 
+The papers of cascade losses score one list with all stages. A shared list is that of ranking, and
+random items of the rest of the catalogue, which stand for what retrieval drops.
+
 Legend: B requests, N candidates, P positives, L history, K recalled.
 """
 
@@ -43,13 +46,13 @@ class CandidateList(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """What each stage trains on."""
+    """What each stage trains on; one list for both where the configuration says so."""
 
     retrieval: CandidateList
     """Bought items that are new to the user, and random ones."""
     rank: CandidateList
     """Bought, past and recalled items. Bought ones that are neither past nor recalled stand here
-    without competing: ranking never sees them."""
+    without competing: ranking never sees them. So do the random ones of a list that is shared."""
     in_history_BN: Tensor
     """bool over the list of ranking, the user interacted with the item before."""
 
@@ -109,6 +112,10 @@ class CandidateSampler:
         rate = np.where(in_history, past_rate[:, None], recalled_rate[:, None])
         rank = _candidate_list(rows, positives, reaches, np.log(rate) - log_kept)
 
+        if self._config.shared:
+            lost = np.where(_contains(recalled_keys, self._keys(random)), OOV, random)
+            both = _with_lost(rank, lost, self._log_drawn[lost] - log_kept)
+            return Candidates(both, both, _padded(torch.from_numpy(in_history), lost.shape[1]))
         rows = np.concatenate([positives, random], axis=1)
         new = (rows != OOV) & ~_contains(history_keys, self._keys(rows))
         retrieval = _candidate_list(rows, positives, new, self._log_drawn[rows] - log_kept)
@@ -184,6 +191,20 @@ def _candidate_list(
         competes_BN=torch.from_numpy(competes),
         log_rate_BN=torch.from_numpy(log_rate.astype(np.float32)),
     )
+
+
+def _with_lost(met: CandidateList, lost: Int64, log_rate: Float32) -> CandidateList:
+    """The list of ranking, and items behind it that were not bought and do not reach ranking."""
+    return CandidateList(
+        rows_BN=torch.cat([met.rows_BN, torch.from_numpy(lost)], dim=1),
+        labels_BN=_padded(met.labels_BN, lost.shape[1]),
+        competes_BN=_padded(met.competes_BN, lost.shape[1]),
+        log_rate_BN=torch.cat([met.log_rate_BN, torch.from_numpy(log_rate)], dim=1),
+    )
+
+
+def _padded(flags_BN: Tensor, columns: int) -> Tensor:
+    return torch.nn.functional.pad(flags_BN, (0, columns))
 
 
 def _contains(ascending: Int64, keys: Int64) -> Bool:

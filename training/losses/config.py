@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 LossName = Literal[
     "bce", "icc", "rankflow", "fs_ranknet", "fs_lambdaloss", "arf", "arf_v2", "lcron",
-    "dftopk", "lapsum", "sparse", "logistic",
+    "dftopk", "lapsum", "sparse", "logistic", "conditional",
 ]  # fmt: skip
 
 

@@ -51,8 +51,6 @@ class RecFlowConfig(_Section):
     absent."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products; weights, sums and losses stay float32."""
-    compile: bool = False
-    """Compile the dense layers with `torch.compile`."""
     checkpoint_steps: int = Field(default=500, ge=1)
     seed: int = Field(default=0, ge=0)
 

@@ -148,6 +148,29 @@ def test_in_history_is_over_the_list_of_ranking(
         assert in_history.tolist() == [row in past for row in rows.tolist()]
 
 
+@pytest.mark.parametrize("config", [FEW, MANY])
+def test_a_shared_list_is_rankings_and_random_items_that_no_stage_passes(
+    random_dataset: PreparedDataset, requests: Int64, recalled: Int64, config: CandidateConfig
+) -> None:
+    own = _draw(random_dataset, requests, recalled, config).rank
+    drawn = _draw(random_dataset, requests, recalled, config.model_copy(update={"shared": True}))
+    assert drawn.retrieval is drawn.rank
+    width = own.rows_BN.shape[1]
+    for field, whole in zip(own, drawn.rank, strict=True):
+        assert whole[:, :width].equal(field)
+    random = drawn.rank.rows_BN[:, width:]
+    assert random.shape[1] == config.random_negatives
+    assert not drawn.rank.labels_BN[:, width:].any()
+    assert not drawn.rank.competes_BN[:, width:].any()
+    assert not drawn.in_history_BN[:, width:].any()
+    sides = _sides(random_dataset, requests, recalled)
+    for (bought, past, recall), rows in zip(sides, random, strict=True):
+        assert not _set(rows[rows != OOV]) & (bought | past | recall)
+    assert (random != OOV).sum() > 20
+    assert drawn.rank.log_rate_BN.isfinite().all()
+    list(_lines(drawn.rank))
+
+
 def test_no_past_where_none_is_wanted(
     random_dataset: PreparedDataset, requests: Int64, recalled: Int64
 ) -> None:

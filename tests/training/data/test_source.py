@@ -75,8 +75,7 @@ def test_not_utf8(tmp_path: Path) -> None:
         (
             "currency =",
             "curency =",
-            "currency is missing; the keys are name, currency, users, items, interactions, split, "
-            "min_item_count",
+            "curency is an unknown key; did you mean currency?",
         ),
         (
             "[split]",
@@ -91,8 +90,7 @@ def test_not_utf8(tmp_path: Path) -> None:
         (
             "[users]",
             "[user]",
-            "users is missing; the keys are name, currency, users, items, interactions, split, "
-            "min_item_count",
+            "user is an unknown key; did you mean users?",
         ),
         (
             "test_days = 7",

@@ -16,7 +16,6 @@ from training.features import RequestTensors
 LENGTH = 40
 CONFIG = TrainConfig(
     name="tiny",
-    objective="joint",
     history_length=LENGTH,
     candidates=CandidateConfig(),
     retrieval=RetrievalConfig(width=8, keep=4, history_candidates=3),

@@ -12,11 +12,12 @@ from training.cascade import RANK, RETRIEVAL, build_cascade
 from training.config import RankConfig, RetrievalConfig, TrainConfig
 from training.data.dataset import Arrays, DatasetMeta
 from training.features import CategoricalField, RequestTensors
+from training.losses.config import LossConfig
 
 ITEMS = 12
 CONFIG = TrainConfig(
     name="tiny",
-    objective="separate",
+    loss=LossConfig(name="bce"),
     history_length=3,
     retrieval=RetrievalConfig(width=8),
     rank=RankConfig(width=8, hidden=(16, 8), attention_units=4, attention_length=3),
