@@ -7,16 +7,10 @@ from pathlib import Path
 
 import torch
 
+from training.recflow.environment import processor
+
 CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
-CPUINFO = Path("/proc/cpuinfo")
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
-
-
-def processor() -> str:
-    """Name of the processor, as far as the system tells it."""
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def cores() -> int:

@@ -104,8 +104,9 @@ def settings(**options: Any) -> Any:  # noqa: ANN401
 
 
 def use_all_cores() -> None:
-    """Let torch use every core, unless OMP_NUM_THREADS says otherwise."""
+    """Let torch use every core, shared between torchrun's processes; OMP_NUM_THREADS wins."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(os.cpu_count() or 1)
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))

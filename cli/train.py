@@ -1,6 +1,7 @@
 """Offline: from prepared data to a bundle."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +57,7 @@ def train(
       cascade train dftopk
       cascade train dftopk --set train_requests=12000 --seed 1 --out var/runs/dftopk-1
       cascade train recflow_dftopk --set loss.tau=2 --data var/data/recflow/prepared
+      torchrun --nproc-per-node 2 -m cli train recflow_dftopk
     """
     from training.config import config_kind, config_path
 
@@ -105,7 +107,7 @@ def _train_on_log(
     data: Path,
     out: Path | None,
     profile: bool,
-    **options: bool,
+    **options: Any,  # noqa: ANN401
 ) -> None:
     from training.config import read_recflow_config
     from training.progress import log_training_bar
@@ -117,6 +119,10 @@ def _train_on_log(
     log = PreparedLog(data)
     found = Profile() if profile else None
     folder = out or DATA_DIR / "runs" / chosen.name
+    # torchrun starts the same command in several processes; one of them talks.
+    if os.environ.get("RANK", "0") != "0":
+        run_training(log, chosen, folder, **options)
+        return
     with log_training_bar(chosen.name) as progress:
         result = run_training(log, chosen, folder, progress=progress, profile=found, **options)
     click.echo(

@@ -17,7 +17,10 @@ from tests.shop import write_config, write_shop
 from training.data.dataset import PreparedDataset
 from training.data.source import DatasetError
 
-COMMANDS = ("benchmark", "data", "demo", "evaluate", "export", "replay", "report", "serve", "train")
+COMMANDS = (
+    "benchmark", "data", "demo", "evaluate", "export", "generate", "replay", "report", "serve",
+    "train",
+)  # fmt: skip
 
 
 def cascade(*words: str | Path, code: int = 0, **environment: str) -> tuple[str, str]:
@@ -57,6 +60,7 @@ def test_help_names_every_command_and_every_command_shows_an_example() -> None:
     for name in COMMANDS:
         assert f"\n  {name} " in out
         text, _ = cascade(name, "--help")
+        assert "\\b" not in text
         assert f"cascade {name} " in text.partition("Example")[2]
     assert set(main.commands) == set(COMMANDS)
 
@@ -80,6 +84,31 @@ def test_data_train_evaluate_export(tmp_path: Path) -> None:
     assert f"{found['scores'][-1]['recall']['value']:.4f} ± " in out
     out = output("export", run, *data, "--out", tmp_path / "bundles" / "tiny")
     assert out.startswith(f"{tmp_path / 'bundles' / 'tiny'}: tiny@")
+
+
+def test_a_log_from_made_up_files_to_recall(tmp_path: Path) -> None:
+    source, var = tmp_path / "source", tmp_path / "var"
+    out = output("generate", source, "--requests", "400", "--days", "2", "--short-share", ".2")
+    assert out == f"{source}: 400 requests of 2 days\n"
+    out = output("data", "recflow", source, "--data-dir", var)
+    prepared = var / "data" / "recflow" / "prepared"
+    assert "lists shorter than 10: " in out
+    assert out.endswith(f"prepared: {prepared}\n")
+    runs = [tmp_path / "runs" / f"seed-{seed}" for seed in (0, 1)]
+    for seed, run in enumerate(runs):
+        small = ("--seed", str(seed), "--set", "batch_size=64", "--set", "loss.tau=1")
+        words = ("--config", "recflow_dftopk", "--data", prepared, "--out", run, *small)
+        out = output("train", *words, "--profile")
+        assert out.startswith(f"{run}: 4 steps, 200 requests in ")
+        assert "forward prerank" in out
+    found = json.loads(output("evaluate", *runs, "--json"))
+    assert (found["protocol"], len(found["runs"]), len(found["configs"])) == ("strict", 2, 1)
+    paper = refusal("evaluate", *runs, "--protocol", "paper")
+    assert "200" in paper
+    assert "1024" in paper
+    assert "--split test is not for runs of this kind" in refusal(
+        "evaluate", *runs, "--split", "test"
+    )
 
 
 def test_wrong_input_is_one_line_and_code_2(
@@ -109,9 +138,15 @@ def test_wrong_input_is_one_line_and_code_2(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("data", "complete-jurney"), "'complete-jurney' is neither 'complete-journey' nor the pa"),
+        (("data", "complete-jurney"), "'complete-jurney' is none of 'complete-journey', 'recflow'"),
         (("train", "dftopk", "--set", "seed"), "'seed' must be KEY=VALUE"),
         (("train", "dftopk", "--resume", "--overwrite"), "--resume and --overwrite exclude each"),
+        (("train",), "give one CONFIG, as an argument or with --config"),
+        (("train", "dftopk", "--config", "baseline"), "give one CONFIG, as an argument or with"),
+        (("train", "dftopk", "--profile"), "--profile is for configurations with kind = 'recflow'"),
+        (("data", "recflow"), "recflow needs FOLDER, which holds all_stage, request_id_dict and t"),
+        (("data", "complete-journey", "more"), "more is one word too many: only recflow takes a"),
+        (("evaluate", "run", "--protocol", "paper"), "--protocol paper is not for runs of this ki"),
         (("evaluate", "--limit", "0"), "0 is not in the range x>=1"),
         (("serve", "--port", "70000"), "70000 is not in the range 0<=x<=65535"),
         (("nothing",), "No such command 'nothing'"),

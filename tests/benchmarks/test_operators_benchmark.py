@@ -23,6 +23,7 @@ from benchmarks.operators.problem import Contender, Problem, Turn, problem
 from benchmarks.operators.timing import Absent, Effort, Entry
 from operators import OPERATORS
 from operators.kernels import cpu
+from training.recflow.environment import processor
 
 EFFORT = Effort(seconds=0.0, rounds=3, turn_ms=0.0)
 
@@ -200,7 +201,7 @@ def test_a_power_law_is_found_again_with_its_interval() -> None:
 
 
 def test_hardware_is_described() -> None:
-    assert hardware.processor() in hardware.machine()
+    assert processor() in hardware.machine()
     assert re.search(r"\b\d+ cores?\b", hardware.machine())
     assert hardware.versions("numpy").startswith("Python 3.")
     assert f"torch {torch.__version__}, numpy {np.__version__}" in hardware.versions("numpy")

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from pydantic import BaseModel
 
 from training.leaderboard.arena import Diverged, Judged, Measure, Outcome
 from training.leaderboard.trial import Moment, Trial
+from training.losses.config import LossName
 
 REQUESTS = 400
 
@@ -29,6 +31,7 @@ class MemoryArena:
     """
 
     name = "memory"
+    losses = get_args(LossName)
     dataset = "made-up"
     curve_title = "recall on the way"
     measures = (

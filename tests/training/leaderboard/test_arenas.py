@@ -9,8 +9,9 @@ from click.testing import CliRunner, Result
 
 from cli import main
 from tests.shop import tiny_config
+from training.config import OWN_LISTS
 from training.data.dataset import PreparedDataset
-from training.leaderboard.method import BenchmarkError
+from training.leaderboard.method import BenchmarkError, methods
 from training.leaderboard.recflow import PROTOCOLS, RecFlowArena
 from training.leaderboard.shop import ShopArena, linear_shares
 from training.leaderboard.trial import Trial
@@ -123,7 +124,11 @@ def test_a_benchmark_on_recflow_ends_with_tables_and_is_not_run_again(
 
 @pytest.mark.slow
 def test_a_shop_is_judged_by_recall_and_revenue(shop: PreparedDataset, tmp_path: Path) -> None:
-    arena = ShopArena(shop, tiny_config(tmp_path, "dftopk"))
+    own = tiny_config(tmp_path, "dftopk")
+    assert ShopArena(shop, own).losses == OWN_LISTS
+    candidates = own.candidates.model_copy(update={"shared": True})
+    arena = ShopArena(shop, own.model_copy(update={"candidates": candidates}))
+    assert set(arena.losses) == {method.loss.name for method in methods()}
     for name in ("lcron", "bce"):
         loss = LossConfig.model_validate({"name": name})
         one = trial(method=name, loss=loss, period="validation")
@@ -133,7 +138,6 @@ def test_a_shop_is_judged_by_recall_and_revenue(shop: PreparedDataset, tmp_path:
         recall = found.judged["recall"].values_R.mean()
         assert 0.2 < recall <= 1
         assert 0 <= found.judged["revenue"].values_R.mean() <= 1
-    assert arena.config(trial()).candidates.shared
 
 
 def test_shares_of_money_are_means_of_what_requests_contribute() -> None:
