@@ -41,7 +41,7 @@ class Setting(NamedTuple):
     negatives: int
 
 
-SETTINGS = (Setting(128, 0), Setting(1024, 0), Setting(1024, 160))
+SETTINGS = (Setting(128, 0), Setting(1024, 0), Setting(1024, 40))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
