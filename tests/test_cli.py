@@ -18,8 +18,8 @@ from training.data.dataset import PreparedDataset
 from training.data.source import DatasetError
 
 COMMANDS = (
-    "benchmark", "data", "demo", "evaluate", "export", "generate", "replay", "report", "serve",
-    "train",
+    "benchmark", "data", "demo", "evaluate", "export", "generate", "replay", "report",
+    "rolling", "serve", "train",
 )  # fmt: skip
 
 
@@ -103,6 +103,11 @@ def test_a_log_from_made_up_files_to_recall(tmp_path: Path) -> None:
         assert "forward prerank" in out
     found = json.loads(output("evaluate", *runs, "--json"))
     assert (found["protocol"], len(found["runs"]), len(found["configs"])) == ("strict", 2, 1)
+    config = tmp_path / "small.toml"
+    config.write_text('kind = "recflow"\nname = "small"\nbatch_size = 64\n')
+    out = output("rolling", config, "--data", prepared, "--out", tmp_path / "rolling")
+    assert out.startswith("2024-01-14: joint recall 0.")
+    assert output("rolling", config, "--data", prepared, "--out", tmp_path / "rolling") == out
     paper = refusal("evaluate", *runs, "--protocol", "paper")
     assert "200" in paper
     assert "1024" in paper
