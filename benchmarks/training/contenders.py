@@ -9,6 +9,7 @@ from torch import nn
 
 from benchmarks.training.published import PublishedDIN, PublishedDSSM
 from training.losses.cascade import cascade_loss
+from training.losses.config import LossConfig
 from training.optimizer import RowwiseOptimizer
 from training.recflow.batches import Batch, BatchStream
 from training.recflow.cascade import build_cascade
@@ -85,4 +86,4 @@ def open_log(path: Path) -> PreparedLog:
 
 def _loss(config: RecFlowConfig) -> nn.Module:
     keeps = [stage.keep for stage in config.stages]
-    return cascade_loss(config.loss, keeps, config.truth, ENTRY_DEPTHS)
+    return cascade_loss(LossConfig(name="dftopk"), keeps, config.truth, ENTRY_DEPTHS)

@@ -34,7 +34,7 @@ def _message(folder: Path, text: str) -> str:
 
 def test_defaults_and_sections(tmp_path: Path) -> None:
     config = read_config(_write(tmp_path, MINIMAL + "[rank]\nhidden = [8, 4]\n"))
-    assert (config.name, config.loss) == ("mine", LossConfig(name="dftopk", tau=1.0))
+    assert (config.name, config.loss) == ("mine", LossConfig(name="conditional", tau=1.0))
     assert config.rank.hidden == (8, 4)
     assert config.retrieval == TrainConfig(name="x").retrieval
 

@@ -16,7 +16,7 @@ from training.leaderboard.trial import Moment, Trial
 
 Float64 = NDArray[np.float64]
 
-SWEPT = ("loss", "learning_rate", "seed", "name", "candidates.shared")
+SWEPT = ("loss", "learning_rate", "seed", "name")
 """Keys of a configuration that the benchmark sets."""
 
 

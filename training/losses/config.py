@@ -15,7 +15,7 @@ class LossConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: LossName = "dftopk"
+    name: LossName = "conditional"
     tau: float = Field(default=1.0, gt=0)
     """Temperature of the losses that relax a sort or a cut, in the unit of the scores."""
     sort: Literal["neuralsort", "softsort", "diffsort"] = "neuralsort"

@@ -203,7 +203,7 @@ def test_tensorboard_is_told_what_the_lines_say(
     (line,) = lines_of(tmp_path / "run")
     told = {name: (value, step) for name, value, step in writer.scalars}
     assert told["loss/total"] == (line["loss"], 10)
-    assert told["loss/joint"] == (line["parts"]["joint"], 10)
+    assert told["loss/stage_1"] == (line["parts"]["stage_1"], 10)
     assert told["joint_recall"] == (line["recall"], 10)
     assert (writer.folder, writer.purge_step) == (str(tmp_path / "run" / "tensorboard"), 1)
     assert not writer.open
