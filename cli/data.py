@@ -83,7 +83,7 @@ def _prepare_log(source: Path, out: Path) -> None:
     from training.recflow.preparation_report import render
 
     with evaluation_bars() as progress:
-        report = prepare(source, out, progress=progress)
+        report = prepare(source, out, name=RECFLOW, progress=progress)
     click.echo(render(report))
     click.echo(f"prepared: {out}")
 
