@@ -114,9 +114,10 @@ def negatives_methods(plan: Plan, chosen: Sweeps) -> tuple[str, ...]:
     """
     if not plan.negatives:
         return ()
-    groups = [[m.name for m in plan.methods if m.loss.name == loss] for loss in
+    groups = [[m.name for m in plan.methods if loss in (m.name, m.loss.name)] for loss in
               plan.negatives_losses]  # fmt: skip
-    groups.append([m.name for m in plan.methods if m.loss.name not in plan.negatives_losses])
+    named = {name for group in groups for name in group}
+    groups.append([m.name for m in plan.methods if m.name not in named])
 
     def key(name: str) -> float:
         found = chosen.get(name)

@@ -49,6 +49,15 @@ def test_negatives_are_compared_for_the_losses_named_and_the_best_other(
     assert len(arena.ran) == 7 * (3 + 2) + 4
 
 
+def test_negatives_are_compared_for_a_row_by_its_own_name(
+    arena: MemoryArena, tmp_path: Path
+) -> None:
+    plan = PLAN._replace(negatives_losses=("lcron-diffsort", "dftopk"))
+    entries = run(plan, Ledger(tmp_path, arena))
+    found = [entry.method for entry in entries if entry.phase == "negatives"]
+    assert found[::2] == ["lcron-diffsort", "dftopk", "lapsum"]
+
+
 def test_a_benchmark_that_is_killed_goes_on_where_it_stopped(
     arena: MemoryArena, tmp_path: Path
 ) -> None:
