@@ -101,6 +101,11 @@ class Board(_Frozen):
     """Methods without a row, and why."""
 
     @property
+    def title(self) -> str:
+        """What is compared on which data."""
+        return ", ".join(dict.fromkeys([self.arena, self.dataset]))
+
+    @property
     def deciding(self) -> Measure:
         """The measure that decides."""
         return self.measures[0]

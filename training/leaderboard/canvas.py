@@ -45,7 +45,7 @@ def draw_png(
     """A PNG of what `draw` draws, with a title that names the leaderboard, and a note."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=inches, layout="constrained")
-        figure.suptitle(f"{board.arena}, {board.dataset}: {what}", x=0.01, ha="left",
+        figure.suptitle(f"{board.title}: {what}", x=0.01, ha="left",
                         fontweight="bold")  # fmt: skip
         draw(figure)
         figure.supxlabel(note, x=0.01, ha="left", fontsize=9, color=MUTED)

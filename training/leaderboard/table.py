@@ -17,7 +17,7 @@ _LEFT, _RIGHT = "---", "---:"
 
 def page(board: Board) -> str:
     """The whole page, which names the pictures that lie beside it."""
-    title = f"# Leaderboard: {board.arena}, {board.dataset}"
+    title = f"# Leaderboard: {board.title}"
     parts = [title, summary(board), _origin(board)]
     if board.rows:
         parts += [f"![{board.deciding.title} of each method]({RECALL})", _main(board)]
