@@ -124,7 +124,7 @@ def test_wrong_input_is_one_line_and_code_2(
     new = ("--out", tmp_path / "new")
     for words, message in (
         (("data", tmp_path / "no.toml"), "no.toml does not exist; write one as"),
-        (("train", "basline", *data), "no configuration 'basline'; known are ['baseline', 'dft"),
+        (("train", "basline", *data), "no configuration 'basline'; known are ['baseline', 'con"),
         (("train", config, "--data", tmp_path), "holds no prepared dataset; make one with `casc"),
         (("train", config, *data, *new, "--set", "epoch=2"), "did you mean epochs?"),
         (("train", config, *data, *new, "--set", "epochs=0"), "epochs = '0': "),
