@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -155,22 +154,6 @@ def measures(stage_scores: Sequence[Tensor], keeps: Sequence[int], truth: Ground
         alive_BN = _keep_top(keys_BN, alive_BN, keep)
     joint_B = _hits(alive_BN, truth.relevant_to_all_BN) / bases_B
     return Measures(joint_B, np.stack(recalls), np.stack(ndcgs))
-
-
-def keep_top(scores_BN: Tensor, alive_BN: Tensor, keep: int) -> Tensor:
-    """True for the `keep` highest scores of each row, the first of equal ones.
-
-    Args:
-        scores_BN: float [B, N], finite where alive. Compared as float32.
-        alive_BN: bool [B, N], who competes; all are kept where they are no more than `keep`.
-        keep: at least 1.
-
-    Returns:
-        bool [B, N], on the device of the scores.
-    """
-    keys_BN = _keys(scores_BN.detach().float().cpu().numpy())
-    kept_BN = _keep_top(keys_BN, alive_BN.cpu().numpy(), keep)
-    return torch.from_numpy(kept_BN).to(scores_BN.device)
 
 
 def published_negatives(

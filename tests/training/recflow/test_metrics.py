@@ -13,7 +13,6 @@ from training.losses.judgments import Judgments
 from training.recflow.metrics import (
     GroundTruth,
     ScoreError,
-    keep_top,
     measures,
     paper_truth,
     published_negatives,
@@ -243,20 +242,6 @@ def _paper(
 
 def _dcg(gains: list[float]) -> float:
     return sum(gain / math.log2(2 + place) for place, gain in enumerate(gains[:10]))
-
-
-def test_top_of_a_row_of_tensors() -> None:
-    scores_BN = torch.tensor([[1.0, 3.0, 3.0, 2.0], [9.0, 1.0, 2.0, 3.0]], dtype=torch.bfloat16)
-    alive_BN = torch.tensor([[True] * 4, [False, True, False, False]])
-    assert keep_top(scores_BN, alive_BN, 1).tolist() == [
-        [False, True, False, False],
-        alive_BN[1].tolist(),
-    ]
-    assert keep_top(scores_BN, alive_BN, 3).tolist() == [
-        [False, True, True, True],
-        alive_BN[1].tolist(),
-    ]
-    assert keep_top(scores_BN, alive_BN, 9).equal(alive_BN)
 
 
 def test_scores_that_are_not_finite_are_refused() -> None:
