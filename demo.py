@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from serving.valkey import EmbeddedValkey
+from serving.state.valkey import EmbeddedValkey
 from training.data.complete_journey import PACKAGE
 from training.data.dataset import PreparedDataset
 from training.data.source import DatasetError

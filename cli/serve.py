@@ -30,7 +30,7 @@ def serve(**options: Any) -> None:  # noqa: ANN401
     """
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
-    from serving.catalog import choose_device
+    from serving.bundles.catalog import choose_device
     from serving.server import run
 
     chosen = settings(**options)
@@ -85,7 +85,7 @@ def report(key: str, data_dir: Path, html: Path | None, as_json: bool, replay: b
     from abtest.archive import archive
     from abtest.experiment import load_config
     from abtest.report import analyze, render_html, render_text
-    from serving.store import Store
+    from serving.state.store import Store
 
     chosen = settings(data_dir=data_dir)
     config = load_config(chosen.experiments_path)

@@ -6,12 +6,12 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from serving import errors
-from serving.body import BodyLimitMiddleware
-from serving.metrics import Metrics, MetricsMiddleware
-from serving.routes import router
+from serving.api import errors
+from serving.api.body import BodyLimitMiddleware
+from serving.api.routes import router
 from serving.service import open_service
 from serving.settings import Settings
+from serving.telemetry.metrics import Metrics, MetricsMiddleware
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -15,8 +15,8 @@ from abtest.events import (
     ImpressionEvent,
     new_event_id,
 )
-from serving import schemas
-from serving.metrics import Metrics
+from serving.api import schemas
+from serving.telemetry.metrics import Metrics
 from training.features import to_ts_us
 
 _MONEY = ("revenue_micros", "currency", "refund_of")

@@ -12,14 +12,14 @@ from abtest.archive import archive
 from abtest.event_log import EventLog
 from abtest.experiment import ExperimentConfig, load_config
 from abtest.splitter import Splitter
-from serving.cascade import Cascade, wall_clock_us
-from serving.catalog import choose_device, history_length, load_catalog
-from serving.feature_store import FeatureStore
+from serving.bundles.catalog import choose_device, history_length, load_catalog
+from serving.cascade.cascade import Cascade, wall_clock_us
+from serving.cascade.funnel import Funnel
 from serving.feedback import Feedback
-from serving.funnel import Funnel
-from serving.metrics import Metrics
 from serving.settings import Settings
-from serving.store import Store
+from serving.state.feature_store import FeatureStore
+from serving.state.store import Store
+from serving.telemetry.metrics import Metrics
 
 WATCH_INTERVAL_S = 0.5
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli import Commands, main
-from serving.valkey import StoreError
+from serving.state.valkey import StoreError
 from tests.serving.world import write_world
 from tests.shop import write_config, write_shop
 from training.data.dataset import PreparedDataset

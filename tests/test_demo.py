@@ -14,7 +14,7 @@ import redis
 
 from cli import main
 from demo import DemoError, Size, run_demo, serve
-from serving.valkey import EmbeddedValkey
+from serving.state.valkey import EmbeddedValkey
 from tests.serving.world import ServerProcess, write_world
 
 TINY = Size(

@@ -37,9 +37,9 @@ def copy_sources(target: Path) -> None:
         ("splitter", "abtest/events.py", "import duckdb"),
         ("training", "training/features.py", "import abtest.events"),
         ("leaves", "training/features.py", "import training.losses"),
-        ("serving", "serving/schemas.py", "import training.losses"),
-        ("serving", "serving/schemas.py", "import operators"),
-        ("loadtest", "loadtest/__init__.py", "import serving.schemas"),
+        ("serving", "serving/api/schemas.py", "import training.losses"),
+        ("serving", "serving/api/schemas.py", "import operators"),
+        ("loadtest", "loadtest/__init__.py", "import serving.api.schemas"),
     ],
 )
 def test_a_broken_import_rule_is_found(
@@ -121,7 +121,7 @@ def test_container_s_command_is_one_that_cascade_knows() -> None:
 
 
 def test_container_and_compose_name_routes_and_settings_that_exist() -> None:
-    routes = "\n".join(path.read_text() for path in (ROOT / "serving").glob("*.py"))
+    routes = "\n".join(path.read_text() for path in (ROOT / "serving").rglob("*.py"))
     for route in re.findall(r"127\.0\.0\.1:8000(/\w+)", (ROOT / "Dockerfile").read_text()):
         assert f'"{route}"' in routes
     compose = (ROOT / "compose.yaml").read_text()

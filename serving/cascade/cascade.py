@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from abtest.event_log import EventLog
 from abtest.events import RankingEvent, new_event_id
 from abtest.splitter import Split, Splitter
-from serving.catalog import BUNDLE_PARAMETER
-from serving.feature_store import FeatureStore
-from serving.funnel import Funnel, Outcome, Query
-from serving.metrics import Metrics
-from serving.schemas import (
+from serving.api.schemas import (
     AssignedExperiment,
     RecommendedItem,
     RecommendRequest,
     RecommendResponse,
     StageExplanation,
 )
+from serving.bundles.catalog import BUNDLE_PARAMETER
+from serving.cascade.funnel import Funnel, Outcome, Query
+from serving.state.feature_store import FeatureStore
+from serving.telemetry.metrics import Metrics
 from training.features import to_ts_us
 
 Clock = Callable[[], int]

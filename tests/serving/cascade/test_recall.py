@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from serving.recall import FAILED, FILLED, Recall
+from serving.cascade.recall.recall import FAILED, FILLED, Recall
 from tests.serving.world import N_ITEMS, item_embeddings, write_tiny_bundle
 from training.bundle import ItemTable, read_items
 

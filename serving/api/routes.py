@@ -8,11 +8,11 @@ import redis
 from fastapi import APIRouter, Depends, Path, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from serving import schemas
-from serving.body import StrictJsonRoute
-from serving.errors import MEDIA_TYPE, NotReadyError
-from serving.metrics import Metrics
+from serving.api import schemas
+from serving.api.body import StrictJsonRoute
+from serving.api.errors import MEDIA_TYPE, NotReadyError
 from serving.service import Service
+from serving.telemetry.metrics import Metrics
 from training.features import Int64, UInt64, item_keys, to_ts_us
 
 _PROBLEM = {"model": schemas.Problem, "content": {MEDIA_TYPE: {}}}

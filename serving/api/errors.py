@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from serving.schemas import Problem
+from serving.api.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from serving.catalog import load_funnel
+from serving.bundles.catalog import load_funnel
 from tests.serving.world import write_tiny_bundle
 from training.bundle import (
     EMBEDDINGS,

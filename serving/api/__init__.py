@@ -1,0 +1,1 @@
+"""HTTP: bodies in, bodies out, and who may ask."""

@@ -1,0 +1,1 @@
+"""Bundles: loading, swapping and trying them beside the one that answers."""

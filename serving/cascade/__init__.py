@@ -1,0 +1,1 @@
+"""The way of one request from the split to the logged answer."""

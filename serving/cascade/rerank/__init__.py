@@ -1,0 +1,1 @@
+"""Rerank: the last order, by diversity, business rules and value."""

@@ -1,0 +1,1 @@
+"""State that outlives a request: the store, users, and what all workers follow."""
