@@ -13,8 +13,9 @@ from serving.api.schemas import (
     RecommendResponse,
     StageExplanation,
 )
-from serving.bundles.catalog import BUNDLE_PARAMETER
-from serving.cascade.funnel import Funnel, Outcome, Query
+from serving.cascade.funnel import Funnel
+from serving.cascade.policy import parse_policy
+from serving.cascade.query import Outcome, Query
 from serving.state.feature_store import FeatureStore
 from serving.telemetry.metrics import Metrics
 from training.features import to_ts_us
@@ -60,7 +61,8 @@ class Cascade:
         split_ns = time.perf_counter_ns()
         user = await self._features.fetch(request.user_id)
         fetched_ns = time.perf_counter_ns()
-        funnel = self._catalog[str(split.params[BUNDLE_PARAMETER])]
+        policy = parse_policy(split.params)
+        funnel = self._catalog[policy.bundle]
         now_us = self._clock()
         query = Query(
             request_id=new_event_id(),
@@ -69,8 +71,10 @@ class Cascade:
             exclude=request.exclude,
             num=request.num,
             ts_us=to_ts_us(request.ts) if request.ts else now_us,
+            policy=policy,
+            explain=request.explain,
         )
-        outcome = funnel.run(query)
+        [outcome] = funnel.run([query])
         latency_us = {
             "split": (split_ns - started_ns) // 1000,
             "features": (fetched_ns - split_ns) // 1000,

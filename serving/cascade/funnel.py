@@ -1,23 +1,30 @@
-"""Funnel: one bundle's way from the whole catalogue to an ordered answer.
+"""Funnel: one bundle's way from the whole catalogue to ordered answers, several requests at once.
 
-Legend: D width, L history length, N candidates.
+Legend: B requests, D width, L history length, N candidates.
 """
 
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from random import Random
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from abtest.events import StageTrace
+from serving.cascade.items import Items
+from serving.cascade.ladder import FEWER_SHARE, Pace, Rung
+from serving.cascade.policy import Policy
+from serving.cascade.query import Explanation, Outcome, Query
 from serving.cascade.rank import Ranker, RankError
 from serving.cascade.recall.recall import Recall
+from serving.cascade.recall.recalled import Float32, Recalled, RecallQuery
+from serving.cascade.rerank.rerank import Reranker
 from serving.state.feature_store import UserState
 from training.bundle import Manifest
-from training.features import Int64, ItemIndex, RequestTensors, encode_request, item_keys
+from training.features import Int64, RequestTensors, encode_request, item_keys
 
 TRACED_SURVIVORS = 20
 TRACED_DROPPED = 10
@@ -28,135 +35,245 @@ WARM_UP_ROUNDS = 3
 logger = logging.getLogger(__name__)
 
 
-class Query(NamedTuple):
-    """What a funnel needs to know about a request."""
+@dataclass
+class _Passage:
+    """One request on its way through the stages; candidates best first."""
 
-    request_id: str
-    user: UserState
-    context: dict[str, str]
-    exclude: tuple[str, ...]
-    num: int
-    ts_us: int
-
-
-class Outcome(NamedTuple):
-    """The answer and how it came about."""
-
-    item_ids: tuple[str, ...]
-    scores: tuple[float, ...]
-    stages: tuple[StageTrace, ...]
-    latency_us: dict[str, int]
-    degraded: tuple[str, ...]
-
-
-class _Pool(NamedTuple):
-    """Candidates in order, best first."""
-
+    query: Query
+    rng: Random
     rows_N: Int64
-    scores_N: NDArray[np.float32]
-
-    def head(self, size: int) -> "_Pool":
-        return _Pool(self.rows_N[:size], self.scores_N[:size])
+    scores_N: Float32
+    degraded: tuple[str, ...]
+    sources: dict[int, int] = field(default_factory=dict)
+    scored: list[tuple[str, Int64, Float32]] = field(default_factory=list)
+    traces: list[StageTrace] = field(default_factory=list)
 
 
 class Funnel:
-    """Recall, then every ranking stage in turn."""
+    """Recall, then every ranking stage in turn, then the last order."""
 
     def __init__(
-        self, manifest: Manifest, items: ItemIndex, recall: Recall, rankers: Sequence[Ranker]
+        self,
+        manifest: Manifest,
+        items: Items,
+        recall: Recall,
+        rankers: Sequence[Ranker],
+        reranker: Reranker,
     ) -> None:
         """Serve a bundle through its loaded stages."""
         self.manifest = manifest
         self.bundle = f"{manifest.name}@{manifest.version}"
-        self._items = items
+        self.items = items
+        self.pace = Pace()
         self._recall = recall
         self._rankers = tuple(rankers)
+        self._reranker = reranker
 
-    def run(self, query: Query) -> Outcome:
-        """Answer a query."""
-        watch = _Watch()
-        rng = Random(query.request_id)
-        tensors = self._encode(query)
-        watch.lap("encode")
-        pool, trace, degraded = self._recalled(query, tensors, rng)
-        watch.lap(trace.name)
-        traces = [trace]
-        for ranker in self._rankers:
-            # A stage never passes on fewer than were asked for; the last one gives the answer.
-            keep = query.num if ranker is self._rankers[-1] else max(ranker.keep, query.num)
-            try:
-                pool, trace = self._ranked(ranker, tensors, pool, keep, rng)
-                traces.append(trace)
-            except RankError as error:
-                logger.warning("%s: %s", self.bundle, error)
-                degraded = (*degraded, f"rank_failed:{ranker.name}")
-                pool = pool.head(keep)
-            watch.lap(ranker.name)
-        return Outcome(
-            item_ids=self._ids(pool.rows_N),
-            scores=tuple(pool.scores_N.tolist()),
-            stages=tuple(traces),
-            latency_us=watch.laps_us,
-            degraded=degraded,
-        )
+    def run(self, queries: Sequence[Query]) -> list[Outcome]:
+        """Answer queries, one outcome each, in their order."""
+        outcomes: dict[int, Outcome] = {}
+        numbered = sorted(enumerate(queries), key=lambda pair: pair[1].rung)
+        for rung, group in groupby(numbered, key=lambda pair: pair[1].rung):
+            numbers, alike = zip(*group, strict=True)
+            outcomes.update(zip(numbers, self._answer(rung, alike), strict=True))
+        return [outcomes[number] for number in range(len(queries))]
 
-    def warm_up(self) -> None:
-        """Run every module until it is compiled, for a newcomer and for a full history."""
+    def warm_up(self, batch_sizes: Sequence[int] = (1, 2)) -> None:
+        """Run every module until it is compiled, for newcomers and for full histories."""
+        policy = Policy(bundle=self.manifest.name)
         for length in (0, self.manifest.features.history_length) * WARM_UP_ROUNDS:
-            keys = item_keys(self._items.item_ids[:length])
+            keys = item_keys(self.items.index.item_ids[:length])
             user = UserState({}, keys, np.arange(len(keys), dtype=np.int64))
-            self.run(Query("warm-up", user, {}, (), num=1, ts_us=len(keys)))
+            query = Query("warm-up", user, {}, (), num=1, ts_us=len(keys), policy=policy)
+            for size in batch_sizes:
+                self.run([query] * size)
 
-    def _encode(self, query: Query) -> RequestTensors:
-        return encode_request(
-            self.manifest.features,
-            self._items,
-            user=query.user.features,
-            context=query.context,
-            history_keys=query.user.history_keys,
-            history_ts_us=query.user.history_ts_us,
-            ts_us=query.ts_us,
+    def _answer(self, rung: Rung, queries: Sequence[Query]) -> list[Outcome]:
+        watch = _Watch()
+        if rung == Rung.POPULAR:
+            passages = [self._popular(query) for query in queries]
+            watch.lap("popular")
+        else:
+            tensors = self._encode(queries)
+            watch.lap("encode")
+            passages = self._recalled(queries, tensors)
+            watch.lap(self.manifest.stages[0].name)
+            if rung < Rung.RETRIEVAL:
+                self._ranked(rung, passages, tensors, watch)
+        outcomes = [self._outcome(passage) for passage in passages]
+        watch.lap("rerank")
+        self._note_pace(rung, watch.laps_us, len(queries))
+        return [outcome._replace(latency_us=watch.laps_us) for outcome in outcomes]
+
+    def _note_pace(self, rung: Rung, laps_us: dict[str, int], size: int) -> None:
+        recall_us = laps_us.get("encode", 0) + laps_us.get(self.manifest.stages[0].name, 0)
+        rank_us = sum(laps_us.get(ranker.name, 0) for ranker in self._rankers)
+        self.pace.note(rung, recall_us / size / 1000, rank_us / size / 1000)
+
+    def _encode(self, queries: Sequence[Query]) -> RequestTensors:
+        single = [
+            encode_request(
+                self.manifest.features,
+                self.items.index,
+                user=query.user.features,
+                context=query.context,
+                history_keys=query.user.history_keys,
+                history_ts_us=query.user.history_ts_us,
+                ts_us=query.ts_us,
+            )
+            for query in queries
+        ]
+        if len(single) == 1:
+            return single[0]
+        return RequestTensors(*(torch.cat(parts) for parts in zip(*single, strict=True)))
+
+    def _popular(self, query: Query) -> _Passage:
+        recalled = self._recall.popular(self._recall_query(query, np.empty(0, dtype=np.int64)))
+        return self._passage(query, recalled)
+
+    def _recall_query(self, query: Query, history_rows_L: Int64) -> RecallQuery:
+        excluded = np.array([self.items.index.row(i) for i in query.exclude], dtype=np.int64)
+        return RecallQuery(history_rows_L, excluded, query.num, query.policy)
+
+    def _recalled(self, queries: Sequence[Query], tensors: RequestTensors) -> list[_Passage]:
+        users_BD = self._recall.encode(tensors)
+        history_BL = tensors.history_rows_BL.numpy()
+        asked = [
+            self._recall_query(q, rows_L) for q, rows_L in zip(queries, history_BL, strict=True)
+        ]
+        passages = []
+        for query, user_D, recalled, about in zip(
+            queries, users_BD, self._recall.candidates(users_BD, asked), asked, strict=True
+        ):
+            passage = self._passage(query, recalled)
+            drawn = self._recall.sample_dropped(
+                passage.rng, recalled.rows_N, about.excluded_rows, TRACED_DROPPED
+            )
+            passage.traces.append(
+                self._trace(
+                    self.manifest.stages[0].name,
+                    len(self.items.index) - 1,
+                    (recalled.rows_N, recalled.scores_N),
+                    (drawn, self._recall.scores(user_D, drawn)),
+                )
+            )
+            passages.append(passage)
+        return passages
+
+    def _passage(self, query: Query, recalled: Recalled) -> _Passage:
+        passage = _Passage(
+            query,
+            Random(query.request_id),
+            recalled.rows_N,
+            recalled.scores_N,
+            (*recalled.degraded, *query.rung.reason),
         )
-
-    def _recalled(
-        self, query: Query, tensors: RequestTensors, rng: Random
-    ) -> tuple[_Pool, StageTrace, tuple[str, ...]]:
-        excluded = np.array([self._items.row(item) for item in query.exclude], dtype=np.int64)
-        allowed = self._recall.allowed(excluded)
-        user_D = self._recall.encode(tensors)
-        history_L = tensors.history_rows_BL[0].numpy()
-        rows_N, scores_N, degraded = self._recall.candidates(user_D, history_L, allowed, query.num)
-        pool = _Pool(rows_N, scores_N)
-        sampled = self._recall.sample_dropped(rng, rows_N, allowed, TRACED_DROPPED)
-        dropped = _Pool(sampled, self._recall.scores(user_D, sampled))
-        name = self.manifest.stages[0].name
-        return pool, self._trace(name, len(self._items) - 1, pool, dropped), degraded
+        if query.explain:
+            bits = recalled.sources_N.tolist()
+            passage.sources = dict(zip(recalled.rows_N.tolist(), bits, strict=True))
+            stage = self.manifest.stages[0].name
+            passage.scored.append((stage, recalled.rows_N, recalled.scores_N))
+        return passage
 
     def _ranked(
-        self, ranker: Ranker, tensors: RequestTensors, pool: _Pool, keep: int, rng: Random
-    ) -> tuple[_Pool, StageTrace]:
-        scores_N = ranker.scores(tensors, pool.rows_N)
-        order = np.argsort(-scores_N, kind="stable")
-        ranked = _Pool(pool.rows_N[order], scores_N[order])
-        rest = range(keep, len(order))
-        sampled = rng.sample(rest, min(TRACED_DROPPED, len(rest)))
-        dropped = _Pool(ranked.rows_N[sampled], ranked.scores_N[sampled])
-        survivors = ranked.head(keep)
-        return survivors, self._trace(ranker.name, len(order), survivors, dropped)
+        self,
+        rung: Rung,
+        passages: Sequence[_Passage],
+        tensors: RequestTensors,
+        watch: "_Watch",
+    ) -> None:
+        if rung == Rung.FEWER:
+            for passage in passages:
+                fewer = max(passage.query.num, round(FEWER_SHARE * len(passage.rows_N)))
+                passage.rows_N, passage.scores_N = passage.rows_N[:fewer], passage.scores_N[:fewer]
+        for ranker in self._rankers:
+            scored = ranker.scores(tensors, [passage.rows_N for passage in passages])
+            for passage, scores in zip(passages, scored, strict=True):
+                if isinstance(scores, RankError):
+                    logger.warning("%s: %s", self.bundle, scores)
+                    passage.degraded = (*passage.degraded, f"rank_failed:{ranker.name}")
+                else:
+                    self._sort(ranker, passage, scores)
+            watch.lap(ranker.name)
 
-    def _trace(self, name: str, n_in: int, survivors: _Pool, dropped: _Pool) -> StageTrace:
-        best = survivors.head(TRACED_SURVIVORS)
+    def _sort(self, ranker: Ranker, passage: _Passage, scores_N: Float32) -> None:
+        order = np.argsort(-scores_N, kind="stable")
+        rows_N, scores_N = passage.rows_N[order], scores_N[order]
+        num = passage.query.num
+        if ranker is self._rankers[-1]:
+            # The last stage passes everything on to the last order; what it ranks below the
+            # answer counts as dropped.
+            keep, passed = num, len(rows_N)
+        else:
+            # A stage never passes on fewer than were asked for.
+            keep = passed = max(passage.query.policy.prerank_keep or ranker.keep, num)
+        rest = range(keep, len(order))
+        drawn = passage.rng.sample(rest, min(TRACED_DROPPED, len(rest)))
+        passage.traces.append(
+            self._trace(
+                ranker.name,
+                len(order),
+                (rows_N[:keep], scores_N[:keep]),
+                (rows_N[drawn], scores_N[drawn]),
+            )
+        )
+        if passage.query.explain:
+            passage.scored.append((ranker.name, rows_N, scores_N))
+        passage.rows_N, passage.scores_N = rows_N[:passed], scores_N[:passed]
+
+    def _outcome(self, passage: _Passage) -> Outcome:
+        query = passage.query
+        reranked = self._reranker.order(
+            passage.rows_N, passage.scores_N, num=query.num, policy=query.policy
+        )
+        return Outcome(
+            item_ids=self.items.item_ids(reranked.rows_K),
+            scores=tuple(reranked.scores_K.tolist()),
+            stages=tuple(passage.traces),
+            latency_us={},
+            degraded=passage.degraded,
+            explanations=self._explained(passage, reranked.rows_K, reranked.rules_K)
+            if query.explain
+            else None,
+        )
+
+    def _explained(
+        self, passage: _Passage, rows_K: Int64, rules_K: tuple[tuple[str, ...], ...]
+    ) -> tuple[Explanation, ...]:
+        by_stage = [
+            (name, dict(zip(rows.tolist(), scores.tolist(), strict=True)))
+            for name, rows, scores in passage.scored
+        ]
+        names = self._recall.sources
+        return tuple(
+            Explanation(
+                sources=tuple(
+                    n for s, n in enumerate(names) if passage.sources.get(row, 0) >> s & 1
+                ),
+                scores={name: scores[row] for name, scores in by_stage if row in scores},
+                rules=rules,
+            )
+            for row, rules in zip(rows_K.tolist(), rules_K, strict=True)
+        )
+
+    def _trace(
+        self,
+        name: str,
+        n_in: int,
+        survivors: tuple[Int64, Float32],
+        dropped: tuple[Int64, Float32],
+    ) -> StageTrace:
+        rows, scores = survivors
+        best, best_scores = rows[:TRACED_SURVIVORS], scores[:TRACED_SURVIVORS]
+        lost, lost_scores = dropped
         return StageTrace(
             name=name,
             n_in=n_in,
-            n_out=len(survivors.rows_N),
-            item_ids=self._ids(best.rows_N) + self._ids(dropped.rows_N),
-            scores=(*best.scores_N.tolist(), *dropped.scores_N.tolist()),
-            survived=(True,) * len(best.rows_N) + (False,) * len(dropped.rows_N),
+            n_out=len(rows),
+            item_ids=self.items.item_ids(best) + self.items.item_ids(lost),
+            scores=(*best_scores.tolist(), *lost_scores.tolist()),
+            survived=(True,) * len(best) + (False,) * len(lost),
         )
-
-    def _ids(self, rows: Int64) -> tuple[str, ...]:
-        return tuple(self._items.item_id(row) for row in rows.tolist())
 
 
 class _Watch:
@@ -168,5 +285,5 @@ class _Watch:
 
     def lap(self, step: str) -> None:
         now_ns = time.perf_counter_ns()
-        self.laps_us[step] = (now_ns - self._last_ns) // 1000
+        self.laps_us[step] = self.laps_us.get(step, 0) + (now_ns - self._last_ns) // 1000
         self._last_ns = now_ns

@@ -1,21 +1,18 @@
 """Recall: the few hundred candidates of a request out of the whole catalogue.
 
-Legend: D width, I items, L history length, N candidates.
+Legend: B requests, D width, I items, L history length, N candidates.
 """
 
+from collections.abc import Sequence
 from random import Random
-from typing import NamedTuple
 
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from training.bundle import ItemTable
+from serving.cascade.items import Items
+from serving.cascade.recall.recalled import Float32, Mask, Recalled, RecallQuery
 from training.features import Int64, RequestTensors
-
-Float32 = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 FAILED = "recall_failed"
 """The user vector was not finite: candidates are the user's history and popular items."""
@@ -23,23 +20,20 @@ FILLED = "recall_filled"
 """The index returned too few items: popular ones were added."""
 
 
-class Candidates(NamedTuple):
-    """Allowed items that go on to ranking, best first."""
-
-    rows_N: Int64
-    scores_N: Float32
-    degraded: tuple[str, ...]
+INDEX, HISTORY, POPULAR = range(3)
 
 
 class Recall:
     """First stage: nearest items of the user vector, united with the user's own history."""
+
+    sources = ("index", "history", "popular")
 
     def __init__(
         self,
         module: torch.jit.ScriptModule,
         index: faiss.Index,
         embeddings_ID: Float32,
-        items: ItemTable,
+        items: Items,
         *,
         keep: int,
         history_candidates: int,
@@ -49,53 +43,54 @@ class Recall:
         self._module = module
         self._index = index
         self._embeddings_ID = embeddings_ID
+        self._items = items
         self._keep = keep
         self._history_candidates = history_candidates
         self._device = device
-        self._available = np.concatenate([[False], items.available])
-        self._popular_rows = np.argsort(-items.popularity, kind="stable") + 1
+        self._popular_rows = np.argsort(-items.popularity_R[1:], kind="stable") + 1
 
     def encode(self, tensors: RequestTensors) -> Float32:
-        """User vector [D] of one request."""
+        """User vectors [B, D]."""
         with torch.inference_mode():
             user_BD = self._module.encode_user(*(t.to(self._device) for t in tensors))
-        user_D: Float32 = user_BD[0].float().cpu().numpy()
-        return user_D
+        users_BD: Float32 = user_BD.float().cpu().numpy()
+        return users_BD
 
     def allowed(self, excluded_rows: Int64) -> Mask:
-        """Mask [I + 1] over rows: available and not excluded."""
-        mask = self._available.copy()
+        """Mask [R] over rows: available and not excluded."""
+        mask = self._items.available_R.copy()
         mask[excluded_rows] = False
         return mask
 
-    def candidates(
-        self, user_D: Float32, history_rows_L: Int64, allowed: Mask, num: int
-    ) -> Candidates:
-        """At least `num` allowed items where that many exist.
+    def candidates(self, users_BD: Float32, queries: Sequence[RecallQuery]) -> list[Recalled]:
+        """For each request at least `num` allowed items where that many exist."""
+        return [self._one(user_D, q) for user_D, q in zip(users_BD, queries, strict=True)]
 
-        Args:
-            user_D: the user vector.
-            history_rows_L: newest first; the unknown item is passed over.
-            allowed: mask over rows.
-            num: items the answer shall have.
-        """
+    def _one(self, user_D: Float32, query: RecallQuery) -> Recalled:
+        policy, num, allowed = query.policy, query.num, self.allowed(query.excluded_rows)
+        keep = self._keep if policy.recall_keep is None else policy.recall_keep
         finite = bool(np.isfinite(user_D).all())
         found = (
-            self._nearest(user_D, allowed, max(self._keep, num))
+            self._nearest(user_D, allowed, max(keep, num))
             if finite
             else np.empty(0, dtype=np.int64)
         )
-        rows_N = np.union1d(found, self._own(history_rows_L, allowed))
-        degraded = () if finite else (FAILED,)
-        wanted = max(num, 0 if finite else self._keep)
+        own = self._own(query.history_rows_L, allowed, policy.history_candidates)
+        rows_N = np.union1d(found, own)
+        degraded: tuple[str, ...] = () if finite else (FAILED,)
+        wanted = max(num, 0 if finite else keep)
+        added = np.empty(0, dtype=np.int64)
         if len(rows_N) < wanted:
             popular = self._popular_rows[allowed[self._popular_rows]]
             added = popular[~np.isin(popular, rows_N)][: wanted - len(rows_N)]
             rows_N = np.concatenate([rows_N, added])
             degraded = (*degraded, FILLED) if finite and len(added) else degraded
+        sources_N = np.zeros(len(rows_N), dtype=np.uint8)
+        for source, rows in ((INDEX, found), (HISTORY, own), (POPULAR, added)):
+            sources_N |= np.isin(rows_N, rows).astype(np.uint8) << source
         scores_N = self.scores(user_D, rows_N)
         order = np.argsort(-scores_N, kind="stable")
-        return Candidates(rows_N[order], scores_N[order], degraded)
+        return Recalled(rows_N[order], scores_N[order], sources_N[order], degraded)
 
     def scores(self, user_D: Float32, rows_N: Int64) -> Float32:
         """Inner products of the user vector with items; 0 where that vector is not finite."""
@@ -104,8 +99,16 @@ class Recall:
         scores_N: Float32 = self._embeddings_ID[rows_N - 1] @ user_D
         return scores_N
 
-    def sample_dropped(self, rng: Random, kept_N: Int64, allowed: Mask, size: int) -> Int64:
+    def popular(self, query: RecallQuery) -> Recalled:
+        """Popular items alone, for when no model can be asked; their scores are 0."""
+        allowed = self.allowed(query.excluded_rows)
+        rows_N = self._popular_rows[allowed[self._popular_rows]][: query.num]
+        scores_N = np.zeros(len(rows_N), dtype=np.float32)
+        return Recalled(rows_N, scores_N, np.full(len(rows_N), 1 << POPULAR, dtype=np.uint8), ())
+
+    def sample_dropped(self, rng: Random, kept_N: Int64, excluded_rows: Int64, size: int) -> Int64:
         """Up to `size` allowed items that are no candidates, drawn uniformly."""
+        allowed = self.allowed(excluded_rows)
         taken = set(kept_N.tolist())
         drawn: list[int] = []
         for _ in range(20 * size):
@@ -131,7 +134,8 @@ class Recall:
                 return rows[:keep]
             asked = min(2 * asked, total)
 
-    def _own(self, history_rows_L: Int64, allowed: Mask) -> Int64:
+    def _own(self, history_rows_L: Int64, allowed: Mask, most: int | None) -> Int64:
         # The unknown item is never allowed.
         distinct = dict.fromkeys(history_rows_L[allowed[history_rows_L]].tolist())
-        return np.array(list(distinct)[: self._history_candidates], dtype=np.int64)
+        most = self._history_candidates if most is None else most
+        return np.array(list(distinct)[:most], dtype=np.int64)

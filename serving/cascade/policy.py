@@ -1,0 +1,81 @@
+"""Policy: the parameters of the cascade that an experiment may set, typed and bounded.
+
+A parameter is declared in `[defaults]` of the experiment configuration, or set by a variant, under
+the name of a field here. So an experiment on stage sizes or on the last order needs no code.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from abtest.experiment import ExperimentConfig, ExperimentError, Parameter
+
+MAX_CANDIDATES = 5000
+
+
+class Policy(BaseModel):
+    """How a request is answered; the default of a stage size is the bundle's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: str
+    """Name under which the bundle is served."""
+    recall_keep: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
+    """Candidates the index recalls."""
+    history_candidates: int | None = Field(default=None, ge=0, le=MAX_CANDIDATES)
+    """Most items of the user's own history that join them."""
+    popular_candidates: int = Field(default=0, ge=0, le=MAX_CANDIDATES)
+    """Popular items that join them."""
+    fresh_candidates: int = Field(default=0, ge=0, le=MAX_CANDIDATES)
+    """Newest items that join them."""
+    prerank_keep: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
+    """Candidates that every ranking stage but the last passes on."""
+    probability_exponent: float = Field(default=1.0, ge=0, le=10)
+    """a of the value p^a * price^b that the last order is by; p is the sigmoid of the score."""
+    price_exponent: float = Field(default=0.0, ge=0, le=10)
+    """b of the value."""
+    diversity: Literal["none", "mmr", "dpp"] = "none"
+    diversity_strength: float = Field(default=0.3, ge=0, le=1)
+    """0 is value alone, 1 is diversity alone."""
+    cap_field: str = ""
+    """Item field of which no value may fill more than `cap` places; empty for no cap."""
+    cap: int = Field(default=0, ge=0, le=200)
+
+
+def parse_policy(params: Mapping[str, Parameter]) -> Policy:
+    """The policy that a split's parameters describe.
+
+    Raises:
+        ExperimentError: a parameter is unknown or out of its range.
+    """
+    try:
+        return Policy.model_validate(params)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            raise ExperimentError(
+                f"parameter {name} is unknown; known are {sorted(Policy.model_fields)}"
+            ) from error
+        raise ExperimentError(
+            f"parameter {name} = {fault['input']!r}: {fault['msg']}; give a value in its range"
+        ) from error
+
+
+def check_policies(config: ExperimentConfig) -> None:
+    """Check every parameter a configuration can set.
+
+    Raises:
+        ExperimentError: one is unknown or out of its range.
+    """
+    parse_policy(config.defaults)
+    for layer in config.layers:
+        for experiment in layer.experiments:
+            for variant in experiment.variants:
+                try:
+                    parse_policy({**config.defaults, **variant.params})
+                except ExperimentError as error:
+                    raise ExperimentError(
+                        f"experiment {experiment.key}, variant {variant.name}: {error}"
+                    ) from error
