@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from serving.api import errors
 from serving.api.body import BodyLimitMiddleware
+from serving.api.recommend import RecommendMiddleware
 from serving.api.routes import router
 from serving.service import open_service
 from serving.settings import Settings
@@ -30,6 +31,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     app.include_router(router)
     errors.install(app)
+    app.add_middleware(
+        RecommendMiddleware,
+        recommend=lambda: app.state.service.cascade.recommend,
+        deadline_ms=settings.deadline_ms,
+    )
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     return app

@@ -76,6 +76,8 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
                         log=log,
                         metrics=metrics,
                         clock=wall_clock_us,
+                        max_batch=settings.max_batch,
+                        max_under_way=settings.max_under_way,
                     ),
                     feedback=Feedback(log=log, metrics=metrics, clock=wall_clock_us),
                 )

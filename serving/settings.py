@@ -19,6 +19,12 @@ class Settings(BaseSettings):
     redis_url: str | None = None
     """Redis or Valkey to use; without one the server starts its own under `data_dir`."""
     max_body_bytes: int = Field(default=1_000_000, ge=1)
+    deadline_ms: float = Field(default=500.0, ge=1, le=60_000)
+    """Time to answer a request that names none in `X-Deadline-Ms`."""
+    max_under_way: int = Field(default=64, ge=1)
+    """Requests that a worker takes on at once; more are turned away with 503."""
+    max_batch: int = Field(default=8, ge=1)
+    """Requests of one bundle that are scored together at most."""
     archive_interval_s: float = Field(default=30.0, gt=0)
 
     @property

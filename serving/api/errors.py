@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from serving.api.schemas import Problem
+from serving.cascade.admission import OverloadedError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -32,6 +33,7 @@ class _Rule(NamedTuple):
 
 TABLE: Mapping[type[Exception], _Rule] = {
     NotReadyError: _Rule(HTTPStatus.SERVICE_UNAVAILABLE, None),
+    OverloadedError: _Rule(HTTPStatus.SERVICE_UNAVAILABLE, None),
     redis.RedisError: _Rule(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "the store is away, nothing was acknowledged; try again after the time in Retry-After",
@@ -62,13 +64,25 @@ def problem(
     body = Problem(title=status.phrase, status=status, detail=detail, errors=errors or [])
     sent = dict(headers or {})
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        sent["Retry-After"] = str(RETRY_AFTER_S)
+        sent.setdefault("Retry-After", str(RETRY_AFTER_S))
     return Response(body.model_dump_json(), status, sent, MEDIA_TYPE)
+
+
+async def respond(request: Request, error: Exception) -> Response:
+    """The response to an exception that was raised outside of the framework's routes."""
+    if isinstance(error, HTTPException):
+        return await _from_framework(request, error)
+    if isinstance(error, RequestValidationError):
+        return await _from_validation(request, error)
+    return await _from_table(request, error)
 
 
 async def _from_table(request: Request, error: Exception) -> Response:
     kind = next(kind for kind in type(error).__mro__ if kind in TABLE)
     rule = TABLE[kind]
+    if isinstance(error, OverloadedError):
+        # Not logged: there are many of them, when there is least time for it; they are counted.
+        return problem(rule.status, str(error), headers={"Retry-After": str(error.retry_after_s)})
     if rule.status == HTTPStatus.SERVICE_UNAVAILABLE:
         logger.warning("%s %s: %s", request.method, request.url.path, error)
     return problem(rule.status, rule.detail or str(error))

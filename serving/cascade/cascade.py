@@ -2,21 +2,19 @@
 
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from abtest.event_log import EventLog
 from abtest.events import RankingEvent, new_event_id
 from abtest.splitter import Split, Splitter
-from serving.api.schemas import (
-    AssignedExperiment,
-    RecommendedItem,
-    RecommendRequest,
-    RecommendResponse,
-    StageExplanation,
-)
+from serving.api.schemas import RecommendRequest
+from serving.cascade.admission import Admission
+from serving.cascade.deadline import Deadline
 from serving.cascade.funnel import Funnel
-from serving.cascade.policy import parse_policy
+from serving.cascade.line import Line
+from serving.cascade.policy import Policy, parse_policy
 from serving.cascade.query import Outcome, Query
-from serving.state.feature_store import FeatureStore
+from serving.state.feature_store import FeatureStore, UserState
 from serving.telemetry.metrics import Metrics
 from training.features import to_ts_us
 
@@ -27,6 +25,17 @@ Clock = Callable[[], int]
 def wall_clock_us() -> int:
     """The machine's clock."""
     return time.time_ns() // 1000
+
+
+class Answer(NamedTuple):
+    """A `RecommendResponse` as plain data, and the time of each step."""
+
+    body: dict[str, object]
+    latency_us: dict[str, int]
+
+    def server_timing(self) -> bytes:
+        """The value of the header `Server-Timing` (W3C), in milliseconds."""
+        return ", ".join(f"{k};dur={us / 1000:g}" for k, us in self.latency_us.items()).encode()
 
 
 class Cascade:
@@ -41,90 +50,139 @@ class Cascade:
         log: EventLog,
         metrics: Metrics,
         clock: Clock,
+        max_batch: int,
+        max_under_way: int,
     ) -> None:
-        """Answer with the bundles of `catalog`, as `splitter` decides."""
+        """Answer with the bundles of `catalog`, as `splitter` decides.
+
+        Args:
+            splitter: gives a user variants and parameters.
+            catalog: bundles by the name they are served under.
+            features: what is known about users.
+            log: that every answer's event is appended to.
+            metrics: that every answer is counted in.
+            clock: the time of an answer.
+            max_batch: requests that a bundle's stages score at once.
+            max_under_way: requests this worker takes on at once; more are turned away.
+        """
         self._splitter = splitter
         self._catalog = catalog
         self._features = features
         self._log = log
         self._metrics = metrics
         self._clock = clock
+        self._max_batch = max_batch
+        self._admission = Admission(max_under_way)
+        self._policies: dict[tuple[tuple[str, str], ...], Policy] = {}
+        self._policies_sha = ""
+        self._lines: dict[str, Line] = {}
 
-    async def recommend(self, request: RecommendRequest) -> RecommendResponse:
+    async def recommend(self, request: RecommendRequest, deadline: Deadline) -> Answer:
         """Answer a request; its ranking event is in the log when this returns.
 
         Raises:
+            OverloadedError: too many requests are under way, or the deadline passed.
             redis.RedisError: the store is away, so that the answer could not be logged.
         """
         started_ns = time.perf_counter_ns()
         split = self._splitter.assign(request.user_id)
+        policy = self._policy(split)
+        line = self._line(policy.bundle)
         split_ns = time.perf_counter_ns()
-        user = await self._features.fetch(request.user_id)
-        fetched_ns = time.perf_counter_ns()
-        policy = parse_policy(split.params)
-        funnel = self._catalog[policy.bundle]
-        now_us = self._clock()
-        query = Query(
-            request_id=new_event_id(),
-            user=user,
-            context=request.context,
-            exclude=request.exclude,
-            num=request.num,
-            ts_us=to_ts_us(request.ts) if request.ts else now_us,
-            policy=policy,
-            explain=request.explain,
-        )
-        [outcome] = funnel.run([query])
-        latency_us = {
-            "split": (split_ns - started_ns) // 1000,
-            "features": (fetched_ns - split_ns) // 1000,
-            **outcome.latency_us,
-            "total": (time.perf_counter_ns() - started_ns) // 1000,
-        }
-        event = RankingEvent(
-            event_id=query.request_id,
-            event_ts_us=query.ts_us,
-            ingest_ts_us=now_us,
-            request_id=query.request_id,
-            unit=request.user_id,
-            experiments=split.assignments,
-            config_sha=split.config_sha,
-            bundle=funnel.bundle,
-            context=request.context,
-            item_ids=outcome.item_ids,
-            scores=outcome.scores,
-            stages=outcome.stages,
-            latency_us=latency_us,
-            degraded=outcome.degraded,
-        )
-        await self._log.append_ranking(event)
-        self._metrics.observe_answer(funnel.bundle, latency_us, outcome.degraded)
-        return _response(event, split, outcome, explain=request.explain)
+        with self._admission.enter(line.funnel.pace.request_ms):
+            user = await self._features.fetch(request.user_id)
+            fetched_ns = time.perf_counter_ns()
+            now_us = self._clock()
+            query = _query(request, user, policy, now_us)
+            outcome = await line.answer(query, deadline)
+            ranked_ns = time.perf_counter_ns()
+            latency_us = {
+                "split": (split_ns - started_ns) // 1000,
+                "features": (fetched_ns - split_ns) // 1000,
+                "wait": (ranked_ns - fetched_ns) // 1000 - sum(outcome.latency_us.values()),
+                **outcome.latency_us,
+                "total": (ranked_ns - started_ns) // 1000,
+            }
+            event = RankingEvent(
+                event_id=query.request_id,
+                event_ts_us=query.ts_us,
+                ingest_ts_us=now_us,
+                request_id=query.request_id,
+                unit=request.user_id,
+                experiments=split.assignments,
+                config_sha=split.config_sha,
+                bundle=line.funnel.bundle,
+                context=request.context,
+                item_ids=outcome.item_ids,
+                scores=outcome.scores,
+                stages=outcome.stages,
+                latency_us=latency_us,
+                degraded=outcome.degraded,
+            )
+            await self._log.append_ranking(event)
+            latency_us["log"] = (time.perf_counter_ns() - ranked_ns) // 1000
+        self._metrics.observe_answer(line.funnel.bundle, latency_us, outcome.degraded)
+        return Answer(_body(event, split, outcome), latency_us)
+
+    def _policy(self, split: Split) -> Policy:
+        if split.config_sha != self._policies_sha:
+            self._policies_sha = split.config_sha
+            self._policies = {}
+        variants = tuple((a.key, a.variant) for a in split.assignments)
+        policy = self._policies.get(variants)
+        if policy is None:
+            policy = self._policies[variants] = parse_policy(split.params)
+        return policy
+
+    def _line(self, name: str) -> Line:
+        """The line of the bundle now served under a name; an earlier bundle's is let go."""
+        funnel, line = self._catalog[name], self._lines.get(name)
+        if line is None or line.funnel is not funnel:
+            line = self._lines[name] = Line(funnel, self._max_batch)
+        return line
 
 
-def _response(
-    event: RankingEvent, split: Split, outcome: Outcome, *, explain: bool
-) -> RecommendResponse:
-    return RecommendResponse(
-        request_id=event.request_id,
-        items=tuple(
-            RecommendedItem(item_id=item_id, position=position, score=score)
-            for position, (item_id, score) in enumerate(
-                zip(outcome.item_ids, outcome.scores, strict=True)
-            )
-        ),
-        experiments=tuple(
-            AssignedExperiment(layer=a.layer, key=a.key, revision=a.revision, variant=a.variant)
-            for a in split.assignments
-        ),
-        bundle=event.bundle,
-        degraded=event.degraded,
-        stages=tuple(
-            StageExplanation(
-                name=s.name, n_in=s.n_in, n_out=s.n_out, latency_us=event.latency_us[s.name]
-            )
-            for s in outcome.stages
-        )
-        if explain
-        else None,
+def _query(request: RecommendRequest, user: UserState, policy: Policy, now_us: int) -> Query:
+    return Query(
+        request_id=new_event_id(),
+        user=user,
+        context=request.context,
+        exclude=request.exclude,
+        num=request.num,
+        ts_us=to_ts_us(request.ts) if request.ts else now_us,
+        policy=policy,
+        explain=request.explain,
     )
+
+
+def _body(event: RankingEvent, split: Split, outcome: Outcome) -> dict[str, object]:
+    """The `RecommendResponse` of an answer, without the cost of the model."""
+    items = [
+        {"item_id": item_id, "position": position, "score": score}
+        for position, (item_id, score) in enumerate(
+            zip(outcome.item_ids, outcome.scores, strict=True)
+        )
+    ]
+    body: dict[str, object] = {
+        "request_id": event.request_id,
+        "items": items,
+        "experiments": [
+            {"layer": a.layer, "key": a.key, "revision": a.revision, "variant": a.variant}
+            for a in split.assignments
+        ],
+        "bundle": event.bundle,
+        "degraded": event.degraded,
+    }
+    if outcome.explanations is not None:
+        for item, explanation in zip(items, outcome.explanations, strict=True):
+            item["explanation"] = explanation._asdict()
+        body["stages"] = [
+            {
+                "name": stage.name,
+                "n_in": stage.n_in,
+                "n_out": stage.n_out,
+                "latency_us": event.latency_us[stage.name],
+            }
+            for stage in outcome.stages
+        ]
+    return body

@@ -87,6 +87,7 @@ class Funnel:
             query = Query("warm-up", user, {}, (), num=1, ts_us=len(keys), policy=policy)
             for size in batch_sizes:
                 self.run([query] * size)
+        self.pace = Pace()
 
     def _answer(self, rung: Rung, queries: Sequence[Query]) -> list[Outcome]:
         watch = _Watch()

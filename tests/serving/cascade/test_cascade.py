@@ -138,7 +138,10 @@ def test_ranking_event_is_in_the_log_with_every_stage(
     assert list(event.item_ids) == item_ids(answer)
     assert event.config_sha == SPLITTER.config_sha
     assert event.experiments == SPLITTER.assign(user).assignments
-    assert set(event.latency_us) == {"split", "features", "encode", "retrieval", "rank", "total"}
+    steps = {"split", "features", "wait", "encode", "retrieval", "rank", "rerank"}
+    assert set(event.latency_us) == {*steps, "total"}
+    # Each step is cut to whole microseconds.
+    assert 0 <= event.latency_us["total"] - sum(event.latency_us[s] for s in steps) <= len(steps)
     recall, rank = event.stages
     assert rank.item_ids == ("i11", "i10", "i9", "i8", "i7", *rank.item_ids[5:])
     assert sorted(rank.item_ids[5:]) == ["i1", "i2", "i4", "i5", "i6"]
