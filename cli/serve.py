@@ -15,11 +15,13 @@ from cli.command import data_dir_option, data_option, main, path_option, setting
 @click.option("--data-dir", type=click.Path(path_type=Path), help="What to serve.  [default: var]")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 for any.  [default: 8000]")
+@click.option("--workers", type=click.IntRange(1, 256), help="About one a core.  [default: 1]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="[default: auto]")
 def serve(**options: Any) -> None:  # noqa: ANN401
     r"""Serve the bundles of a data directory over HTTP, as its experiments.toml splits the traffic.
 
-    What is not given is read from CASCADE_DATA_DIR, CASCADE_HOST, CASCADE_PORT and CASCADE_DEVICE.
+    What is not given is read from CASCADE_DATA_DIR, CASCADE_HOST, CASCADE_PORT,
+    CASCADE_WORKERS and CASCADE_DEVICE.
     Without CASCADE_REDIS_URL the server starts a Valkey of its own under the data directory.
 
     \b
@@ -31,14 +33,14 @@ def serve(**options: Any) -> None:  # noqa: ANN401
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     from serving.bundles.catalog import choose_device
-    from serving.server import run
+    from serving import master
 
     chosen = settings(**options)
     try:
         choose_device(chosen.device)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    run(chosen)
+    master.serve(chosen)
 
 
 @main.command()

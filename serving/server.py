@@ -1,10 +1,13 @@
-"""The server process."""
+"""The server: one process that answers, or several behind one address."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
 import socket
+import sys
+from functools import partial
 
 import faiss
 import torch
@@ -18,6 +21,11 @@ logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 75
 DRAIN_S = 10
+READY = b"R"
+"""What a worker says to its master when it can answer."""
+_MAX_FDS = 16
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 256 << 20
 
 
 class ServerError(RuntimeError):
@@ -25,21 +33,29 @@ class ServerError(RuntimeError):
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are finished first.
+    """Serve from this process until SIGTERM or SIGINT; requests under way are finished first.
 
     Raises:
         ServerError: the address cannot be listened on.
         ExperimentError, BundleError, StoreError, ValueError: see `open_service`.
     """
-    if "OMP_NUM_THREADS" not in os.environ:
-        # Threads of one small request fight each other for the cores: one process a core instead.
-        torch.set_num_threads(1)
-        faiss.omp_set_num_threads(1)
+    _tune()
     with (
         listen(settings.host, settings.port) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(_serve(settings, listener))
+
+
+def run_worker(settings: Settings, master: socket.socket) -> None:
+    """Serve connections that a master passes on, until a signal, or until the master is gone.
+
+    Raises:
+        ExperimentError, BundleError, StoreError, ValueError: see `open_service`.
+    """
+    _tune()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_work(settings, master))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -67,9 +83,57 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings)
+    server = _server(app)
+    # Opened here and not by uvicorn, so that what is wrong is raised instead of logged.
+    async with app.router.lifespan_context(app):
+        logger.info("serving %s on http://%s:%d", settings.data_dir, *listener.getsockname()[:2])
+        await server.serve(sockets=[listener])
+
+
+async def _work(settings: Settings, master: socket.socket) -> None:
+    app = create_app(settings)
+    server = _server(app)
+    loop = asyncio.get_running_loop()
+    async with app.router.lifespan_context(app):
+        master.setblocking(False)
+        loop.add_reader(master, partial(_take_connections, server, master))
+        master.send(READY)
+        await server.serve(sockets=[])
+        loop.remove_reader(master)
+
+
+def _take_connections(server: uvicorn.Server, master: socket.socket) -> None:
+    """Serve the connections whose descriptors have arrived."""
+    try:
+        message, descriptors, _, _ = socket.recv_fds(master, _MAX_FDS, _MAX_FDS)
+    except BlockingIOError:
+        return
+    loop = asyncio.get_running_loop()
+    if not message:
+        loop.remove_reader(master)
+        server.handle_exit(signal.SIGTERM, None)
+    for descriptor in descriptors:
+        connection = socket.socket(fileno=descriptor)
+        connection.setblocking(False)
+        task = loop.create_task(_adopt(server, connection))
+        server.server_state.tasks.add(task)
+        task.add_done_callback(server.server_state.tasks.discard)
+
+
+async def _adopt(server: uvicorn.Server, connection: socket.socket) -> None:
+    def protocol() -> asyncio.Protocol:
+        # As uvicorn makes it for a connection that it accepts itself.
+        return server.config.http_protocol_class(  # type: ignore[call-arg]
+            config=server.config, server_state=server.server_state, app_state={}
+        )
+
+    await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+
+
+def _server(app: object) -> uvicorn.Server:
     server = uvicorn.Server(
         uvicorn.Config(
-            app,
+            app,  # type: ignore[arg-type]
             http="httptools",
             lifespan="off",
             access_log=False,
@@ -84,7 +148,18 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     # ending the process with the service still open.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
-    # Opened here and not by uvicorn, so that what is wrong is raised instead of logged.
-    async with app.router.lifespan_context(app):
-        logger.info("serving %s on http://%s:%d", settings.data_dir, *listener.getsockname()[:2])
-        await server.serve(sockets=[listener])
+    return server
+
+
+def _tune() -> None:
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Threads of one small request fight each other for the cores: one process a core instead.
+        torch.set_num_threads(1)
+        faiss.omp_set_num_threads(1)
+    if sys.platform == "linux":
+        # The activations of a request are a few megabytes. By default glibc maps and unmaps them,
+        # and the kernel clears every page again; kept in the heap they are there already.
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+            mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

@@ -21,6 +21,10 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1_000_000, ge=1)
     deadline_ms: float = Field(default=500.0, ge=1, le=60_000)
     """Time to answer a request that names none in `X-Deadline-Ms`."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that answer; about one a core."""
+    worker_number: int = Field(default=0, ge=0)
+    """Which of them this is: set by the master, not by people."""
     max_under_way: int = Field(default=64, ge=1)
     """Requests that a worker takes on at once; more are turned away with 503."""
     max_batch: int = Field(default=8, ge=1)
