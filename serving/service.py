@@ -13,6 +13,7 @@ from abtest.event_log import EventLog
 from abtest.experiment import ExperimentConfig, load_config
 from abtest.splitter import Splitter
 from serving.bundles.catalog import choose_device, history_length, load_catalog
+from serving.cascade.batch import Batch
 from serving.cascade.cascade import Cascade, wall_clock_us
 from serving.cascade.funnel import Funnel
 from serving.feedback import Feedback
@@ -35,6 +36,7 @@ class Service:
     store: redis.asyncio.Redis
     features: FeatureStore
     cascade: Cascade
+    batch: Batch
     feedback: Feedback
 
 
@@ -57,27 +59,33 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
             stopping = asyncio.Event()
             tasks = [
                 asyncio.create_task(_every(WATCH_INTERVAL_S, stopping, _Watch(store, metrics))),
-                asyncio.create_task(
-                    _every(
-                        settings.archive_interval_s, stopping, _Archiver(store, settings, metrics)
-                    )
-                ),
             ]
+            if settings.worker_number == 0:
+                archiver = _Archiver(store, settings, metrics)
+                tasks.append(
+                    asyncio.create_task(_every(settings.archive_interval_s, stopping, archiver))
+                )
             try:
+                cascade = Cascade(
+                    splitter=Splitter(config),
+                    catalog=catalog,
+                    features=features,
+                    log=log,
+                    metrics=metrics,
+                    clock=wall_clock_us,
+                    max_batch=settings.max_batch,
+                    max_under_way=settings.max_under_way,
+                )
                 yield Service(
                     config=config,
                     catalog=catalog,
                     store=client,
                     features=features,
-                    cascade=Cascade(
-                        splitter=Splitter(config),
-                        catalog=catalog,
-                        features=features,
-                        log=log,
-                        metrics=metrics,
-                        clock=wall_clock_us,
-                        max_batch=settings.max_batch,
-                        max_under_way=settings.max_under_way,
+                    cascade=cascade,
+                    batch=Batch(
+                        cascade.recommend,
+                        abreast=min(settings.max_batch, settings.max_under_way),
+                        deadline_ms=settings.deadline_ms,
                     ),
                     feedback=Feedback(log=log, metrics=metrics, clock=wall_clock_us),
                 )

@@ -57,7 +57,7 @@ class RecommendMiddleware:
             return
         scope["route"] = _ROUTE
         try:
-            deadline = Deadline.after(deadline_ms_of(scope, self._deadline_ms))
+            deadline = Deadline.after(deadline_ms_of(scope) or self._deadline_ms)
             answer = await self._recommend()(parse(await _body(receive)), deadline)
         except Exception as error:  # every error is a response, like those of the router
             response = await errors.respond(Request(scope, receive), error)
@@ -75,8 +75,8 @@ class RecommendMiddleware:
         await send({"type": "http.response.body", "body": body})
 
 
-def deadline_ms_of(scope: Scope, default_ms: float) -> float:
-    """How much time a request has, by its header `X-Deadline-Ms`.
+def deadline_ms_of(scope: Scope) -> float | None:
+    """How much time a request has, by its header `X-Deadline-Ms`; None where it does not say.
 
     Raises:
         RequestValidationError: the header is not a number of milliseconds.
@@ -95,7 +95,7 @@ def deadline_ms_of(scope: Scope, default_ms: float) -> float:
                     }
                 ]
             )
-    return default_ms
+    return None
 
 
 def parse(body: bytes) -> RecommendRequest:

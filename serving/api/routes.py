@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Annotated, cast
 
 import numpy as np
+import orjson
 import redis
 from fastapi import APIRouter, Depends, Path, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -11,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from serving.api import schemas
 from serving.api.body import StrictJsonRoute
 from serving.api.errors import MEDIA_TYPE, NotReadyError
+from serving.api.recommend import deadline_ms_of
 from serving.service import Service
 from serving.telemetry.metrics import Metrics
 from training.features import Int64, UInt64, item_keys, to_ts_us
@@ -36,6 +38,17 @@ async def recommend(
 ) -> schemas.RecommendResponse:
     """Recommend items to a user; an unknown user is answered like a newcomer."""
     raise AssertionError("answered by RecommendMiddleware, before the router")
+
+
+@router.post(
+    "/v1/recommend/batch", responses=_ERRORS, response_model=schemas.RecommendBatchResponse
+)
+async def recommend_batch(
+    body: schemas.RecommendBatchRequest, request: Request, service: Opened
+) -> Response:
+    """Recommend to several users in one call; each is answered, or refused, on its own."""
+    entries = await service.batch.answer(body.requests, deadline_ms_of(request.scope))
+    return Response(orjson.dumps({"answers": entries}), media_type="application/json")
 
 
 @router.post("/v1/events", status_code=HTTPStatus.ACCEPTED, responses=_ERRORS)

@@ -9,6 +9,7 @@ from abtest.experiment import ExperimentConfig
 
 MAX_ITEMS = 200
 MAX_EVENTS = 1000
+MAX_BATCH = 100
 MAX_HISTORY = 10_000
 MAX_MICROS = 10**15
 """Largest revenue of one event: a thousand million currency units."""
@@ -73,6 +74,25 @@ class RecommendResponse(_Body):
     degraded: tuple[str, ...]
     """Reasons why this answer is less than it should be; empty when all is well."""
     stages: tuple[StageExplanation, ...] | None = None
+
+
+class RecommendBatchRequest(_Body):
+    """Ask for several users at once, as for a mailing."""
+
+    requests: tuple[RecommendRequest, ...] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class BatchEntry(_Body):
+    """What became of one request of a batch: an answer, or why there is none."""
+
+    answer: RecommendResponse | None = None
+    problem: "Problem | None" = None
+
+
+class RecommendBatchResponse(_Body):
+    """One entry a request, in their order."""
+
+    answers: tuple[BatchEntry, ...]
 
 
 class FeedbackEvent(_Body):
