@@ -6,18 +6,16 @@ Legend: B requests, D width, L history length, N candidates.
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
-from random import Random
 
 import numpy as np
 import torch
 
-from abtest.events import StageTrace
 from serving.cascade.items import Items
 from serving.cascade.ladder import FEWER_SHARE, Pace, Rung
+from serving.cascade.passage import TRACED_DROPPED, Passage
 from serving.cascade.policy import Policy
-from serving.cascade.query import Explanation, Outcome, Query
+from serving.cascade.query import Outcome, Query
 from serving.cascade.rank import Ranker, RankError
 from serving.cascade.recall.recall import Recall
 from serving.cascade.recall.recalled import Float32, Recalled, RecallQuery
@@ -26,27 +24,10 @@ from serving.state.feature_store import UserState
 from training.bundle import Manifest
 from training.features import Int64, RequestTensors, encode_request, item_keys
 
-TRACED_SURVIVORS = 20
-TRACED_DROPPED = 10
-
 WARM_UP_ROUNDS = 3
 """TorchScript compiles a module in its first calls."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class _Passage:
-    """One request on its way through the stages; candidates best first."""
-
-    query: Query
-    rng: Random
-    rows_N: Int64
-    scores_N: Float32
-    degraded: tuple[str, ...]
-    sources: dict[int, int] = field(default_factory=dict)
-    scored: list[tuple[str, Int64, Float32]] = field(default_factory=list)
-    traces: list[StageTrace] = field(default_factory=list)
 
 
 class Funnel:
@@ -128,7 +109,7 @@ class Funnel:
             return single[0]
         return RequestTensors(*(torch.cat(parts) for parts in zip(*single, strict=True)))
 
-    def _popular(self, query: Query) -> _Passage:
+    def _popular(self, query: Query) -> Passage:
         recalled = self._recall.popular(self._recall_query(query, np.empty(0, dtype=np.int64)))
         return self._passage(query, recalled)
 
@@ -136,93 +117,60 @@ class Funnel:
         excluded = np.array([self.items.index.row(i) for i in query.exclude], dtype=np.int64)
         return RecallQuery(history_rows_L, excluded, query.num, query.policy)
 
-    def _recalled(self, queries: Sequence[Query], tensors: RequestTensors) -> list[_Passage]:
+    def _recalled(self, queries: Sequence[Query], tensors: RequestTensors) -> list[Passage]:
         users_BD = self._recall.encode(tensors)
-        history_BL = tensors.history_rows_BL.numpy()
         asked = [
-            self._recall_query(q, rows_L) for q, rows_L in zip(queries, history_BL, strict=True)
+            self._recall_query(query, rows_L)
+            for query, rows_L in zip(queries, tensors.history_rows_BL.numpy(), strict=True)
         ]
         passages = []
-        for query, user_D, recalled, about in zip(
-            queries, users_BD, self._recall.candidates(users_BD, asked), asked, strict=True
-        ):
+        found = self._recall.candidates(users_BD, asked)
+        for query, user_D, about, recalled in zip(queries, users_BD, asked, found, strict=True):
             passage = self._passage(query, recalled)
             drawn = self._recall.sample_dropped(
                 passage.rng, recalled.rows_N, about.excluded_rows, TRACED_DROPPED
             )
-            passage.traces.append(
-                self._trace(
-                    self.manifest.stages[0].name,
-                    len(self.items.index) - 1,
-                    (recalled.rows_N, recalled.scores_N),
-                    (drawn, self._recall.scores(user_D, drawn)),
-                )
-            )
+            n_in = len(self.items.index) - 1
+            passage.recall_done(n_in, drawn, self._recall.scores(user_D, drawn))
             passages.append(passage)
         return passages
 
-    def _passage(self, query: Query, recalled: Recalled) -> _Passage:
-        passage = _Passage(
-            query,
-            Random(query.request_id),
-            recalled.rows_N,
-            recalled.scores_N,
-            (*recalled.degraded, *query.rung.reason),
-        )
-        if query.explain:
-            bits = recalled.sources_N.tolist()
-            passage.sources = dict(zip(recalled.rows_N.tolist(), bits, strict=True))
-            stage = self.manifest.stages[0].name
-            passage.scored.append((stage, recalled.rows_N, recalled.scores_N))
-        return passage
+    def _passage(self, query: Query, recalled: Recalled) -> Passage:
+        return Passage(query, recalled, self.items, self.manifest.stages[0].name)
 
     def _ranked(
         self,
         rung: Rung,
-        passages: Sequence[_Passage],
+        passages: Sequence[Passage],
         tensors: RequestTensors,
         watch: "_Watch",
     ) -> None:
         if rung == Rung.FEWER:
             for passage in passages:
-                fewer = max(passage.query.num, round(FEWER_SHARE * len(passage.rows_N)))
-                passage.rows_N, passage.scores_N = passage.rows_N[:fewer], passage.scores_N[:fewer]
+                passage.cut(max(passage.query.num, round(FEWER_SHARE * len(passage.rows_N))))
         for ranker in self._rankers:
             scored = ranker.scores(tensors, [passage.rows_N for passage in passages])
-            for passage, scores in zip(passages, scored, strict=True):
-                if isinstance(scores, RankError):
-                    logger.warning("%s: %s", self.bundle, scores)
+            for passage, scores_N in zip(passages, scored, strict=True):
+                if isinstance(scores_N, RankError):
+                    logger.warning("%s: %s", self.bundle, scores_N)
                     passage.degraded = (*passage.degraded, f"rank_failed:{ranker.name}")
                 else:
-                    self._sort(ranker, passage, scores)
+                    self._rank(ranker, passage, scores_N)
             watch.lap(ranker.name)
 
-    def _sort(self, ranker: Ranker, passage: _Passage, scores_N: Float32) -> None:
-        order = np.argsort(-scores_N, kind="stable")
-        rows_N, scores_N = passage.rows_N[order], scores_N[order]
+    def _rank(self, ranker: Ranker, passage: Passage, scores_N: Float32) -> None:
         num = passage.query.num
         if ranker is self._rankers[-1]:
-            # The last stage passes everything on to the last order; what it ranks below the
-            # answer counts as dropped.
-            keep, passed = num, len(rows_N)
+            # The last order chooses among all that were ranked; what lies below the answer counts
+            # as dropped.
+            passage.rank_done(ranker.name, scores_N, num)
         else:
             # A stage never passes on fewer than were asked for.
-            keep = passed = max(passage.query.policy.prerank_keep or ranker.keep, num)
-        rest = range(keep, len(order))
-        drawn = passage.rng.sample(rest, min(TRACED_DROPPED, len(rest)))
-        passage.traces.append(
-            self._trace(
-                ranker.name,
-                len(order),
-                (rows_N[:keep], scores_N[:keep]),
-                (rows_N[drawn], scores_N[drawn]),
-            )
-        )
-        if passage.query.explain:
-            passage.scored.append((ranker.name, rows_N, scores_N))
-        passage.rows_N, passage.scores_N = rows_N[:passed], scores_N[:passed]
+            keep = max(passage.query.policy.prerank_keep or ranker.keep, num)
+            passage.rank_done(ranker.name, scores_N, keep)
+            passage.cut(keep)
 
-    def _outcome(self, passage: _Passage) -> Outcome:
+    def _outcome(self, passage: Passage) -> Outcome:
         query = passage.query
         reranked = self._reranker.order(
             passage.rows_N, passage.scores_N, num=query.num, policy=query.policy
@@ -233,47 +181,9 @@ class Funnel:
             stages=tuple(passage.traces),
             latency_us={},
             degraded=passage.degraded,
-            explanations=self._explained(passage, reranked.rows_K, reranked.rules_K)
+            explanations=passage.explained(reranked.rows_K, reranked.rules_K, self._recall.sources)
             if query.explain
             else None,
-        )
-
-    def _explained(
-        self, passage: _Passage, rows_K: Int64, rules_K: tuple[tuple[str, ...], ...]
-    ) -> tuple[Explanation, ...]:
-        by_stage = [
-            (name, dict(zip(rows.tolist(), scores.tolist(), strict=True)))
-            for name, rows, scores in passage.scored
-        ]
-        names = self._recall.sources
-        return tuple(
-            Explanation(
-                sources=tuple(
-                    n for s, n in enumerate(names) if passage.sources.get(row, 0) >> s & 1
-                ),
-                scores={name: scores[row] for name, scores in by_stage if row in scores},
-                rules=rules,
-            )
-            for row, rules in zip(rows_K.tolist(), rules_K, strict=True)
-        )
-
-    def _trace(
-        self,
-        name: str,
-        n_in: int,
-        survivors: tuple[Int64, Float32],
-        dropped: tuple[Int64, Float32],
-    ) -> StageTrace:
-        rows, scores = survivors
-        best, best_scores = rows[:TRACED_SURVIVORS], scores[:TRACED_SURVIVORS]
-        lost, lost_scores = dropped
-        return StageTrace(
-            name=name,
-            n_in=n_in,
-            n_out=len(rows),
-            item_ids=self.items.item_ids(best) + self.items.item_ids(lost),
-            scores=(*best_scores.tolist(), *lost_scores.tolist()),
-            survived=(True,) * len(best) + (False,) * len(lost),
         )
 
 
