@@ -28,12 +28,12 @@ def funnel(tmp_path: Path) -> Funnel:
     return load_funnel(write_tiny_bundle(tmp_path / "tiny"), torch.device("cpu"))
 
 
-def query(**changes: Any) -> Query:
+def query(**changes: Any) -> Query:  # noqa: ANN401
     plain = Query("r", NEWCOMER, {}, (), num=2, ts_us=0, policy=Policy(bundle="tiny"))
     return plain._replace(**changes)
 
 
-def answered(funnel: Funnel, budget_ms: float, **changes: Any) -> Outcome:
+def answered(funnel: Funnel, budget_ms: float, **changes: Any) -> Outcome:  # noqa: ANN401
     line = Line(funnel, max_batch=4)
     return asyncio.run(line.answer(query(**changes), Deadline.after(budget_ms)))
 
