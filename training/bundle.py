@@ -1,8 +1,12 @@
 """Bundle: the immutable folder that carries a trained cascade from training to serving.
 
-A bundle holds `manifest.json`, one TorchScript module a stage, the item table, the item embeddings
-and the FAISS index. It is written beside its final name and renamed, so that a reader sees a whole
-bundle or none; every file is verified against the checksum in the manifest when it is opened.
+A bundle holds `manifest.json`, one TorchScript module a stage, the tables those modules look items
+up in, the item table, the item embeddings and the FAISS index. It is written beside its final name
+and renamed, so that a reader sees a whole bundle or none; every file is verified against the
+checksum in the manifest when it is opened.
+
+Row 0 of every table is the unknown item, rows 1 to I are the items of the item table, and the spare
+rows after them wait for items that come later. Until `put_items` fills one it is unknown, too.
 """
 
 import hashlib
@@ -22,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from training.durable import sync
 from training.features import FeatureSchema, ItemIndex
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 ITEMS = "items.parquet"
 EMBEDDINGS = "item_embeddings.npy"
@@ -46,7 +50,9 @@ class Stage(BaseModel):
 
     name: str
     module: str
-    """TorchScript file. The first stage also has `encode_user` and `encode_items`."""
+    """TorchScript file. It scores candidates, `forward(*request, rows_BN) -> logits [B, N]`, and
+    learns of items, `put_items(rows_N, fields_NF, price_N, popularity_N)`. The first stage also has
+    `encode_user(*request) -> [B, D]` and `encode_items(rows_N) -> [N, D]`."""
     keep: int = Field(ge=1)
 
 
@@ -68,6 +74,11 @@ class Manifest(BaseModel):
     stages: tuple[Stage, ...] = Field(min_length=2)
     history_candidates: int = Field(ge=0)
     """Most items of the user's own history that join the recalled candidates before ranking."""
+    spare_rows: int = Field(ge=0)
+    """Rows after those of the items, for items that come later."""
+    tables: dict[str, dict[str, str]]
+    """Per module file: its buffers that stand in `.npy` files of their own, to be mapped, by dotted
+    name. In the module each is an empty stand-in."""
     metrics: dict[str, float]
     torch_version: str
     faiss_version: str
@@ -174,7 +185,14 @@ def open_bundle(path: Path) -> Bundle:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BundleError(f"{manifest_path}: {where}: {first['msg']}; export it again") from error
-    needed = {ITEMS, EMBEDDINGS, INDEX, *(stage.module for stage in manifest.stages)}
+    modules = {stage.module for stage in manifest.stages}
+    for name in sorted(manifest.tables.keys() - modules):
+        raise BundleError(
+            f"{manifest_path}: tables are listed for {name}, which is no module of a stage, those "
+            f"are {sorted(modules)}; export the run again"
+        )
+    tables = {file for files in manifest.tables.values() for file in files.values()}
+    needed = {ITEMS, EMBEDDINGS, INDEX} | modules | tables
     for name in sorted(needed - manifest.files.keys()):
         raise BundleError(f"{manifest_path} lists no checksum of {name}; export the run again")
     for name, expected in manifest.files.items():

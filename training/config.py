@@ -65,6 +65,16 @@ class RankConfig(_Section):
     keep: int = Field(default=200, ge=1)
 
 
+class IndexConfig(_Section):
+    """How the served bundle finds the nearest items."""
+
+    kind: Literal["auto", "flat", "ivf", "hnsw"] = "auto"
+    """`flat` compares with every item, `ivf` looks into lists of similar ones, `hnsw` walks through
+    a graph; `auto` is flat up to 100,000 items and ivf above."""
+    recall: float = Field(default=0.98, gt=0, le=1)
+    """Share of the exact nearest items that ivf and hnsw shall find."""
+
+
 class TrainConfig(_Section):
     """One training run."""
 
@@ -93,6 +103,7 @@ class TrainConfig(_Section):
     candidates: CandidateConfig = CandidateConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     rank: RankConfig = RankConfig()
+    index: IndexConfig = IndexConfig()
 
     @model_validator(mode="after")
     def _known_with_these_lists(self) -> "TrainConfig":

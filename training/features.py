@@ -9,7 +9,7 @@ Legend: B requests, U user fields, C context columns, L history length, N candid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -191,9 +191,16 @@ class ItemIndex:
         return np.where(found, self._sorted_rows[positions], OOV)
 
 
+class HistoryIndex(Protocol):
+    """Finds the items of stored histories."""
+
+    def rows_of_keys(self, keys: UInt64) -> Int64:
+        """Rows of history keys, `OOV` where there is no such item."""
+
+
 def encode_request(
     schema: FeatureSchema,
-    items: ItemIndex,
+    items: HistoryIndex,
     *,
     user: Mapping[str, str | None],
     context: Mapping[str, str | None],

@@ -3,6 +3,7 @@
 Items i1 to i40: odd ones are red, even ones blue, and a smaller number is more popular. Recall
 likes the user's taste, then popularity. Ranking puts items of the user's history first, then orders
 by number: descending in `baseline`, ascending in `dftopk`. The context field `mode` breaks a stage.
+An item that is put into a spare row has the number of its row, and the taste of its colour.
 """
 # ruff: noqa: ARG002  # a stage takes the whole request, whatever it looks at
 
@@ -42,8 +43,14 @@ from training.features import CategoricalField, FeatureSchema
 N_ITEMS = 40
 KEEP = 10
 HISTORY_CANDIDATES = 5
+SPARE_ROWS = 8
 UNAVAILABLE = "i3"
+COLOURS = ("red", "blue")
 MODES = ("nan", "fail", "lost")
+TABLES = {
+    "retrieval.pt": {"vectors_RD": "retrieval.vectors_RD.npy"},
+    "rank.pt": {"number_R": "rank.number_R.npy"},
+}
 
 EXPERIMENTS = """
 version = 1
@@ -71,11 +78,12 @@ variants = [
 class Retrieval(nn.Module):
     """First stage: taste, then popularity."""
 
-    embeddings: Tensor
+    vectors_RD: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("embeddings", torch.from_numpy(item_embeddings()))
+        self.popularity_scale = 10.0 * N_ITEMS
+        self.register_buffer("vectors_RD", torch.empty(0, 3))
 
     @torch.jit.export
     def encode_user(
@@ -83,13 +91,19 @@ class Retrieval(nn.Module):
     ) -> Tensor:
         taste = user[:, 0]
         vector = torch.stack([taste == 1, taste == 2, torch.ones_like(taste)], dim=1).float()
-        if int(context[0, 0]) == 3:
-            vector = vector * float("nan")
-        return vector
+        return torch.where(context[:, :1] == 3, torch.full_like(vector, float("nan")), vector)
 
     @torch.jit.export
-    def encode_items(self) -> Tensor:
-        return self.embeddings
+    def encode_items(self, rows_N: Tensor) -> Tensor:
+        return self.vectors_RD[rows_N]
+
+    @torch.jit.export
+    def put_items(
+        self, rows_N: Tensor, fields_NF: Tensor, price_N: Tensor, popularity_N: Tensor
+    ) -> None:
+        colour = fields_NF[:, 0]
+        liked = popularity_N / self.popularity_scale
+        self.vectors_RD[rows_N] = torch.stack([colour == 1, colour == 2, liked], dim=1).float()
 
     def forward(
         self,
@@ -102,15 +116,24 @@ class Retrieval(nn.Module):
         candidates: Tensor,
     ) -> Tensor:
         vector = self.encode_user(user, context, rows, ages, n, snapshot)
-        return (self.embeddings[candidates - 1] * vector[:, None, :]).sum(-1)
+        return (self.vectors_RD[candidates] * vector[:, None, :]).sum(-1)
 
 
 class Ranking(nn.Module):
     """Second stage: own history first, then by number."""
 
+    number_R: Tensor
+
     def __init__(self, sign: float) -> None:
         super().__init__()
         self.sign = sign
+        self.register_buffer("number_R", torch.empty(0))
+
+    @torch.jit.export
+    def put_items(
+        self, rows_N: Tensor, fields_NF: Tensor, price_N: Tensor, popularity_N: Tensor
+    ) -> None:
+        self.number_R[rows_N] = rows_N.float()
 
     def forward(
         self,
@@ -122,20 +145,25 @@ class Ranking(nn.Module):
         snapshot: Tensor,
         candidates: Tensor,
     ) -> Tensor:
-        mode = int(context[0, 0])
-        if mode == 2:
+        mode = context[:, :1]
+        if bool((mode == 2).any()):
             raise RuntimeError("no scores today")
         own = (candidates[:, :, None] == rows[:, None, :]).any(-1)
-        logits = self.sign * candidates.float() + 1000.0 * own.float()
-        if mode == 1:
-            logits = logits * float("nan")
-        return logits
+        logits = self.sign * self.number_R[candidates] + 1000.0 * own.float()
+        return torch.where(mode == 1, torch.full_like(logits, float("nan")), logits)
 
 
 def item_embeddings() -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
     number = np.arange(1, N_ITEMS + 1)
     columns = [number % 2 == 1, number % 2 == 0, (N_ITEMS - number) / (10 * N_ITEMS)]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def with_spare_rows(
+    known: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]",
+) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+    """The rows of the items between those of the unknown one and the spare ones, all zeros."""
+    return np.pad(known, [(1, SPARE_ROWS)] + [(0, 0)] * (known.ndim - 1))
 
 
 def write_tiny_bundle(target: Path, sign: float = 1.0) -> Bundle:
@@ -150,6 +178,7 @@ def write_tiny_bundle(target: Path, sign: float = 1.0) -> Bundle:
                 PRICE_MICROS: pa.array([1_000_000] * N_ITEMS, pa.int64()),
                 AVAILABLE: [name != UNAVAILABLE for name in names],
                 POPULARITY: pa.array((N_ITEMS - number).astype(np.float32)),
+                "colour": [COLOURS[1 - n % 2] for n in number],
             }
         )
         pq.write_table(table, folder / ITEMS)
@@ -158,6 +187,8 @@ def write_tiny_bundle(target: Path, sign: float = 1.0) -> Bundle:
         index = faiss.IndexFlatIP(embeddings.shape[1])
         index.add(embeddings)
         faiss.write_index(index, str(folder / INDEX))
+        np.save(folder / TABLES["retrieval.pt"]["vectors_RD"], with_spare_rows(embeddings))
+        np.save(folder / TABLES["rank.pt"]["number_R"], with_spare_rows(number.astype(np.float32)))
         torch.jit.script(Retrieval().eval()).save(str(folder / "retrieval.pt"))
         torch.jit.script(Ranking(sign).eval()).save(str(folder / "rank.pt"))
 
@@ -174,7 +205,7 @@ def write_tiny_bundle(target: Path, sign: float = 1.0) -> Bundle:
             features=FeatureSchema(
                 user=(CategoricalField(name="taste", vocabulary=("red", "blue")),),
                 context=(CategoricalField(name="mode", vocabulary=MODES),),
-                item=(),
+                item=(CategoricalField(name="colour", vocabulary=COLOURS),),
                 history_length=8,
             ),
             stages=(
@@ -182,6 +213,8 @@ def write_tiny_bundle(target: Path, sign: float = 1.0) -> Bundle:
                 Stage(name="rank", module="rank.pt", keep=5),
             ),
             history_candidates=HISTORY_CANDIDATES,
+            spare_rows=SPARE_ROWS,
+            tables=TABLES,
             metrics={},
             torch_version=torch.__version__,
             faiss_version=faiss.__version__,
@@ -226,8 +259,8 @@ class ServerProcess:
         }
         program = (
             "import logging; logging.basicConfig(level='INFO')\n"
-            "from serving.server import run; from serving.settings import Settings\n"
-            "run(Settings())"
+            "from serving.master import serve; from serving.settings import Settings\n"
+            "serve(Settings())"
         )
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(

@@ -28,7 +28,8 @@ from training.bundle import (
 )
 from training.features import FeatureSchema
 
-FILES = [ITEMS, EMBEDDINGS, INDEX, "retrieval.pt", "rank.pt"]
+TABLE = "rank.columns.npy"
+FILES = [ITEMS, EMBEDDINGS, INDEX, "retrieval.pt", "rank.pt", TABLE]
 
 
 def _manifest(files: dict[str, str], version: str = "v1") -> Manifest:
@@ -47,6 +48,8 @@ def _manifest(files: dict[str, str], version: str = "v1") -> Manifest:
             Stage(name="rank", module="rank.pt", keep=2),
         ),
         history_candidates=1,
+        spare_rows=4,
+        tables={"rank.pt": {"columns": TABLE}},
         metrics={"recall@20": 0.25},
         torch_version="t",
         faiss_version="f",
@@ -124,7 +127,7 @@ class TestWrite:
         def manifest(files: dict[str, str]) -> Manifest:
             raise ValueError(f"{len(files)} files, no manifest")
 
-        with pytest.raises(ValueError, match="5 files, no manifest"):
+        with pytest.raises(ValueError, match="6 files, no manifest"):
             write_bundle(bundle.path, _files, manifest)
         assert open_bundle(bundle.path) == bundle
         assert _names(bundle.path.parent) == ["tiny"]
@@ -171,7 +174,7 @@ class TestOpen:
             "manifest.json; it is truncated or damaged, export the run again"
         )
 
-    @pytest.mark.parametrize("version", [0, FORMAT_VERSION + 1, None, "1"])
+    @pytest.mark.parametrize("version", [1, FORMAT_VERSION + 1, None, "2"])
     def test_other_format_version(self, bundle: Bundle, version: object) -> None:
         _edit(bundle, format_version=version, added_later=True)
         assert _message(bundle.path) == (
@@ -208,6 +211,13 @@ class TestOpen:
     def test_invalid_manifest(self, bundle: Bundle, changes: dict[str, Any], fault: str) -> None:
         _edit(bundle, **changes)
         assert _message(bundle.path) == f"{bundle.file(MANIFEST)}: {fault}; export it again"
+
+    def test_tables_of_no_stage(self, bundle: Bundle) -> None:
+        _edit(bundle, tables={"prerank.pt": {"columns": TABLE}})
+        assert _message(bundle.path) == (
+            f"{bundle.file(MANIFEST)}: tables are listed for prerank.pt, which is no module of a "
+            "stage, those are ['rank.pt', 'retrieval.pt']; export the run again"
+        )
 
     @pytest.mark.parametrize("name", FILES)
     def test_a_file_without_checksum(self, bundle: Bundle, name: str) -> None:

@@ -64,8 +64,3 @@ class ItemFeatures(nn.Module):
     def snapshot(self, rows_BN: Tensor, snapshot_B: Tensor) -> Tensor:
         """Log price, whether a price is known, and log popularity: float [B, N, X]."""
         return self.snapshots_SIX[snapshot_B.unsqueeze(1), rows_BN]
-
-    @torch.jit.unused
-    def keep_last_snapshot(self) -> None:
-        """Forget all snapshots but the newest, the one a served bundle answers from."""
-        self.snapshots_SIX = self.snapshots_SIX[-1:].clone()

@@ -43,7 +43,6 @@ class TwoTower(nn.Module):
         )
         self.snapshot_bias = nn.Linear(SNAPSHOT_VALUES, 1, bias=False)
 
-    @torch.jit.export
     def encode_user(
         self,
         user_BU: Tensor,
@@ -71,14 +70,12 @@ class TwoTower(nn.Module):
         bias_BN1 = self.snapshot_bias(self.items.snapshot(rows_BN, snapshot_B))
         return torch.cat([items_BNX[:, :, : self.width], items_BNX[:, :, -1:] + bias_BN1], dim=2)
 
-    @torch.jit.export
     def encode_items(self) -> Tensor:
         """Vectors of all items but the unknown one, at the newest snapshot: float [I, D]."""
         rows_1I = torch.arange(1, self.items.fields_IF.shape[0], device=self.rates_W.device)
         newest_1 = torch.tensor([self.items.snapshots_SIX.shape[0] - 1], device=self.rates_W.device)
         return self._items_at(rows_1I.unsqueeze(0), newest_1)[0]
 
-    @torch.jit.unused
     def score_items(
         self,
         user_BU: Tensor,

@@ -1,7 +1,5 @@
 """What holds for every stage, whatever it computes from a request and its candidates."""
 
-import io
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -84,30 +82,6 @@ def test_history_time_and_candidate_matter(
     assert (scores[:, 1:] != scores[:, :-1]).all()
 
 
-def test_scripted_scores_equal_eager_ones_bit_for_bit(
-    stage: nn.Module, requests: RequestTensors, rows: Tensor
-) -> None:
-    file = io.BytesIO()
-    torch.jit.save(torch.jit.script(stage), file)
-    file.seek(0)
-    loaded = torch.jit.load(file)
-    with torch.inference_mode():
-        for _ in range(3):  # the first runs profile, later ones are optimised
-            assert loaded(*requests, rows).equal(stage(*requests, rows))
-            for n in range(len(rows)):
-                one = [tensor[n : n + 1] for tensor in requests]
-                assert loaded(*one, rows[n : n + 1]).equal(stage(*one, rows[n : n + 1]))
-
-
-def test_scripted_retrieval_encodes_as_the_eager_one(
-    cascade: Cascade, requests: RequestTensors
-) -> None:
-    scripted = torch.jit.script(cascade.retrieval)
-    for _ in range(3):
-        assert scripted.encode_items().equal(cascade.retrieval.encode_items())
-        assert scripted.encode_user(*requests).equal(cascade.retrieval.encode_user(*requests))
-
-
 def test_retrieval_scores_are_dot_products_of_what_it_encodes(
     cascade: Cascade, requests: RequestTensors, rows: Tensor
 ) -> None:
@@ -117,24 +91,6 @@ def test_retrieval_scores_are_dot_products_of_what_it_encodes(
     vectors = torch.nn.functional.pad(cascade.retrieval.encode_items(), (0, 0, 1, 0))
     expected = torch.einsum("bd,bnd->bn", cascade.retrieval.encode_user(*now), vectors[rows])
     _close(cascade.retrieval(*now, rows), expected)
-
-
-def test_the_newest_snapshot_alone_answers_as_it_did_among_all(
-    stage: nn.Module, cascade: Cascade, requests: RequestTensors, rows: Tensor
-) -> None:
-    items = stage.get_submodule("items")
-    newest = items.get_buffer("snapshots_SIX").shape[0] - 1
-    assert newest > 0
-    before = stage(
-        *requests._replace(snapshot_B=torch.full_like(requests.snapshot_B, newest)), rows
-    )
-    vectors = cascade.retrieval.encode_items()
-    cascade.retrieval.items.keep_last_snapshot()
-    cascade.rank.items.keep_last_snapshot()
-    assert items.get_buffer("snapshots_SIX").shape[0] == 1
-    served = requests._replace(snapshot_B=torch.zeros_like(requests.snapshot_B))
-    assert stage(*served, rows).equal(before)
-    assert cascade.retrieval.encode_items().equal(vectors)
 
 
 def test_rows_of_the_unknown_are_trained(
