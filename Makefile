@@ -59,7 +59,10 @@ bench: $(STAMP)
 serve: $(STAMP)
 	$(BIN)/cascade serve --data-dir $(DATA_DIR) --port $(PORT)
 
-# Needs a server: `make serve` in another terminal.
+# Against the server at PORT or, if none answers there, one on a copy of what $(DATA_DIR) serves.
+# Two minutes; the exit code says whether loadtest/slo.toml is kept.
+SHOPPERS := $(firstword $(wildcard $(DATA_DIR)/data/*/prepared/replay/users.parquet))
 loadtest: $(STAMP)
-	$(BIN)/locust -f loadtest/locustfile.py --headless --users 8 --spawn-rate 8 --run-time 30s \
-	  --host http://127.0.0.1:$(PORT)
+	$(BIN)/cascade loadtest all --url http://127.0.0.1:$(PORT) --serve $(DATA_DIR) \
+	  --slo loadtest/slo.toml --html $(DATA_DIR)/reports/loadtest.html \
+	  $(if $(SHOPPERS),--users-from $(SHOPPERS)) $(ARGS)

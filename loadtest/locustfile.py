@@ -1,93 +1,66 @@
-"""Closed-loop load: `locust -f loadtest/locustfile.py --host http://127.0.0.1:8000`.
+"""For people who know Locust: `locust -f loadtest/locustfile.py --host http://127.0.0.1:8000`.
 
-Users ask for recommendations, as often as a Zipf law has it: few ask much, many ask once. Some of
-them click and buy what they are shown, which fills their histories. Every body is checked, not only
-its status. All of it lands in the server's event log, so point it at a data directory of its own.
+Without `--preset` this is a plain closed loop: each of `--users` visits, thinks, visits again. With
+`--preset` it is the load test that `cascade loadtest` runs, and `--master`, `--worker`,
+`--processes` spread it over processes and machines. All of it lands in the server's event log, so
+point it at a data directory of its own.
 """
 
 import random
-import uuid
-from datetime import UTC, datetime
-from itertools import accumulate, count
-from typing import Any
+import time
+from itertools import count
 
-from locust import FastHttpUser, task
+from locust import FastHttpUser, events, task
+from locust.env import Environment
+from locust.runners import WorkerRunner
 
-SEED = 7
-HOUSEHOLDS = 5000
-ZIPF_EXPONENT = 1.1
-NUM = 20
-BUYING_SHARE = 0.3
-
-_CUMULATIVE = list(accumulate(rank**-ZIPF_EXPONENT for rank in range(1, HOUSEHOLDS + 1)))
+from loadtest.options import add_options, read_population, read_traffic
+from loadtest.population import Population
+from loadtest.run import install
+from loadtest.traffic import Traffic
+from loadtest.visit import Visitor
 
 
-class Visitor(FastHttpUser):
-    """Asks, and sometimes buys."""
+def _install(environment: Environment, **_: object) -> None:
+    options = environment.parsed_options
+    # A worker learns from its master, and only later, what is to be run.
+    if isinstance(environment.runner, WorkerRunner) or (options and options.preset):
+        install(environment)
+
+
+def _invite(environment: Environment, **_: object) -> None:
+    options = environment.parsed_options
+    assert options is not None
+    Guest.population = read_population(options)
+    Guest.traffic = read_traffic(options)
+    Guest.seed = options.load_seed
+
+
+events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]
+events.init.add_listener(_install)  # type: ignore[no-untyped-call]
+events.test_start.add_listener(_invite)  # type: ignore[no-untyped-call]
+
+
+class Guest(FastHttpUser):
+    """Visits, and sometimes buys."""
 
     network_timeout = 5.0
     connection_timeout = 5.0
     numbers = count()
+    population: Population
+    traffic: Traffic
+    seed: int
 
     def on_start(self) -> None:
-        """Give every visitor a random sequence of its own."""
-        self.random = random.Random(SEED + next(self.numbers))
+        """Give every guest a random sequence of its own."""
+        self.random = random.Random(f"{self.seed}/{next(self.numbers)}")
+        self.visitor = Visitor(self.client, self.traffic, self.random, lambda _: None)
+
+    def wait_time(self) -> float:
+        """As long as before a purchase."""
+        return self.visitor.think_s()
 
     @task
     def visit(self) -> None:
         """One visit: recommendations, and perhaps a purchase."""
-        rank = self.random.choices(range(1, HOUSEHOLDS + 1), cum_weights=_CUMULATIVE)[0]
-        user_id = f"loadtest-{rank}"
-        answer = self._recommend(user_id)
-        if answer and answer["items"] and self.random.random() < BUYING_SHARE:
-            self._buy(user_id, answer)
-
-    def _recommend(self, user_id: str) -> dict[str, Any] | None:
-        body = {"user_id": user_id, "num": NUM}
-        with self.client.post("/v1/recommend", json=body, catch_response=True) as response:
-            if response.status_code != 200:
-                response.failure(f"status {response.status_code}")
-                return None
-            answer: dict[str, Any] = response.json()
-            fault = fault_of(answer)
-            if fault:
-                response.failure(fault)
-                return None
-            return answer
-
-    def _buy(self, user_id: str, answer: dict[str, Any]) -> None:
-        item_id = self.random.choice(answer["items"])["item_id"]
-        now = datetime.now(UTC).isoformat()
-        about = {"request_id": answer["request_id"], "item_id": item_id, "event_ts": now}
-        money = {"revenue_micros": 1_000_000, "currency": "USD"}
-        events = [
-            {"event_id": uuid.uuid4().hex, "type": "click", **about},
-            {"event_id": uuid.uuid4().hex, "type": "conversion", **about, **money},
-        ]
-        with self.client.post(
-            "/v1/events", json={"events": events}, catch_response=True
-        ) as response:
-            if response.status_code != 202 or response.json()["accepted"] != len(events):
-                response.failure(f"status {response.status_code}: {response.text[:200]}")
-        self.client.post(
-            f"/v1/users/{user_id}/interactions",
-            json={"interactions": [{"item_id": item_id, "ts": now}]},
-            name="/v1/users/[id]/interactions",
-        )
-
-
-def fault_of(answer: dict[str, Any]) -> str | None:
-    """What is wrong with an answer's body, if anything is."""
-    items = answer.get("items", [])
-    if not answer.get("request_id") or not answer.get("bundle"):
-        return "the answer names no request or no bundle"
-    if [item["position"] for item in items] != list(range(len(items))):
-        return "positions do not count from 0"
-    if len({item["item_id"] for item in items}) != len(items):
-        return "an item stands twice in the answer"
-    if len(items) > NUM or not items:
-        return f"{len(items)} items for {NUM} asked"
-    scores = [item["score"] for item in items]
-    if not answer["degraded"] and scores != sorted(scores, reverse=True):
-        return "scores are not in descending order"
-    return None
+        self.visitor.visit(self.population.draw(self.random), time.perf_counter())
