@@ -27,7 +27,7 @@ RUN apt-get update \
  && useradd --system --uid 10001 --create-home cascade \
  && install --directory --owner cascade --group cascade /data
 # One process a core: more torch threads than that only wait for each other.
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 CASCADE_DATA_DIR=/data
 USER cascade
 WORKDIR /data
 VOLUME /data

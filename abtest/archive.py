@@ -27,6 +27,9 @@ LEASE_S = 10.0
 WAIT_S = 30.0
 CHUNK_EVENTS = 10_000
 _PAGE_EVENTS = 1_000
+_MARK = "archive:mark"
+_SYNC_TIMEOUT_MS = 3_000
+"""Of a store that syncs every second; well within the lease."""
 
 _ASSIGNMENT = pa.struct(
     [
@@ -129,6 +132,7 @@ def _move(client: Redis, folder: Path, lock: Lock) -> int:
     written = 0
     for chunk in _chunks(client):
         lock.reacquire()
+        _wait_for_disk(client)
         first, last = chunk[0].id, chunk[-1].id
         known = {event_id for file in files if _overlaps(file, first) for event_id in _ids(file)}
         rows = _new_rows(chunk, known)
@@ -136,6 +140,19 @@ def _move(client: Redis, folder: Path, lock: Lock) -> int:
         client.xtrim(STREAM, minid=str(_StreamId(last.ms, last.sequence + 1)), approximate=False)
         written += len(rows)
     return written
+
+
+def _wait_for_disk(client: Redis) -> None:
+    """Wait until the store has what was read on its disk.
+
+    Else a power cut could take from the store what is in the files already, with all knowledge of
+    it; the journal of the server would send it again, and the archive would have it twice.
+    """
+    pipeline = client.pipeline(transaction=False)
+    pipeline.set(_MARK, "")
+    pipeline.waitaof(1, 0, _SYNC_TIMEOUT_MS)
+    # A store that keeps no append-only file, or is older than the command, has nothing to wait for.
+    pipeline.execute(raise_on_error=False)
 
 
 def _chunks(client: Redis) -> Iterator[list[_Entry]]:

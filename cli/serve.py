@@ -1,6 +1,5 @@
 """Online: serve, replay traffic, report; and the demo of all of it."""
 
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -30,12 +29,12 @@ def serve(**options: Any) -> None:  # noqa: ANN401
       curl -s localhost:8000/v1/recommend -H 'content-type: application/json' \
         -d '{"user_id": "1", "num": 5}'
     """
-    logging.getLogger().setLevel(logging.INFO)
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
-    from serving.bundles.catalog import choose_device
     from serving import master
+    from serving.bundles.loading import choose_device
+    from serving.telemetry import logs
 
     chosen = settings(**options)
+    logs.configure(chosen.log_format)
     try:
         choose_device(chosen.device)
     except ValueError as error:

@@ -1,25 +1,18 @@
 """Feedback: judges each event alone, logs the good ones, says what is wrong with the others."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from pydantic import ValidationError
 
-from abtest.event_log import Answer, EventLog
-from abtest.events import (
-    CLICK,
-    CONVERSION,
-    ClickEvent,
-    ConversionEvent,
-    FeedbackEvent,
-    ImpressionEvent,
-    new_event_id,
-)
+from abtest.attribution import MONEY, Answer, AttributionError, Report, attribute
+from abtest.event_log import EventLog
+from abtest.events import CONVERSION, FeedbackEvent, new_event_id
 from serving.api import schemas
 from serving.telemetry.metrics import Metrics
 from training.features import to_ts_us
 
-_MONEY = ("revenue_micros", "currency", "refund_of")
+_TIME_DIGITS = 12
+"""An id begins with the milliseconds of its making (UUID version 7), in hexadecimal."""
 
 
 class FeedbackError(ValueError):
@@ -29,39 +22,73 @@ class FeedbackError(ValueError):
 class Feedback:
     """Takes in what users did with the answers they got."""
 
-    def __init__(self, *, log: EventLog, metrics: Metrics, clock: Callable[[], int]) -> None:
-        """Log to `log`."""
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        metrics: Metrics,
+        clock: Callable[[], int],
+        genuine: Callable[[str], bool],
+    ) -> None:
+        """Log to `log`.
+
+        Args:
+            log: that events are appended to.
+            metrics: that events are counted in.
+            clock: microseconds since the Unix epoch.
+            genuine: whether a request id was made by this server or another of its workers.
+        """
         self._log = log
         self._metrics = metrics
         self._clock = clock
+        self._genuine = genuine
 
     async def take(self, raw_events: Sequence[dict[str, object]]) -> schemas.EventsResponse:
-        """Log the good events of a batch; they are on disk when this returns.
+        """Log the good events of a batch; they survive a power cut when this returns.
+
+        An event about a genuine answer that cannot be found now, because the store is away or does
+        not have it yet, is taken too, and attributed later.
 
         Raises:
-            redis.RedisError: the store is away; nothing of the batch is acknowledged.
+            JournalError: the disk does not take them; nothing of the batch is acknowledged.
         """
         rejected: list[schemas.RejectedEvent] = []
-        parsed: list[tuple[int, schemas.FeedbackEvent]] = []
+        reports: list[tuple[int, Report]] = []
+        now_us = self._clock()
         for index, raw in enumerate(raw_events):
             try:
-                parsed.append((index, parse(raw)))
+                reports.append((index, _report(parse(raw), now_us)))
             except FeedbackError as error:
                 rejected.append(schemas.RejectedEvent(index=index, reason=str(error)))
-        answers = await self._log.answers([body.request_id for _, body in parsed])
-        events: list[FeedbackEvent] = []
-        now_us = self._clock()
-        for index, body in parsed:
+        answers = await self._log.answers([report.request_id for _, report in reports])
+        events: list[FeedbackEvent | Report] = []
+        for index, report in reports:
             try:
-                events.append(attribute(body, answers.get(body.request_id), now_us))
-            except FeedbackError as error:
+                events.append(self._judge(report, answers.get(report.request_id)))
+            except (FeedbackError, AttributionError) as error:
                 rejected.append(schemas.RejectedEvent(index=index, reason=str(error)))
-        accepted = sum(await self._log.append_feedback(events))
+        taken = await self._log.append_feedback(events)
+        for event, new in zip(events, taken, strict=True):
+            if new and not isinstance(event, Report):
+                self._metrics.observe_outcome(event)
+        accepted = sum(taken)
         self._metrics.observe_feedback(accepted, len(events) - accepted, len(rejected))
         return schemas.EventsResponse(
             accepted=accepted,
             duplicates=len(events) - accepted,
             rejected=tuple(sorted(rejected, key=lambda r: r.index)),
+        )
+
+    def _judge(self, report: Report, answer: Answer | None) -> FeedbackEvent | Report:
+        if answer is not None:
+            return attribute(report, answer)
+        if self._genuine(report.request_id):
+            made_us = int(report.request_id[:_TIME_DIGITS], 16) * 1000
+            if report.ingest_ts_us - made_us < self._log.retention_s * 1_000_000:
+                return report
+        raise FeedbackError(
+            f"request_id {report.request_id!r} is unknown; "
+            "send the request_id of an answer of the last days"
         )
 
 
@@ -76,7 +103,7 @@ def parse(raw: dict[str, object]) -> schemas.FeedbackEvent:
     except ValidationError as error:
         raise FeedbackError(_first_fault(error)) from error
     if body.type != CONVERSION:
-        given = [name for name in _MONEY if getattr(body, name) is not None]
+        given = [name for name in MONEY if getattr(body, name) is not None]
         if given:
             raise FeedbackError(
                 f"{given[0]} is for conversions only; send a conversion beside this {body.type}"
@@ -97,36 +124,18 @@ def parse(raw: dict[str, object]) -> schemas.FeedbackEvent:
     return body
 
 
-def attribute(body: schemas.FeedbackEvent, answer: Answer | None, now_us: int) -> FeedbackEvent:
-    """Join an event to the answer it is about.
-
-    Raises:
-        FeedbackError: there is no such answer, or the item was not in it.
-    """
-    if answer is None:
-        raise FeedbackError(
-            f"request_id {body.request_id!r} is unknown; "
-            "send the request_id of an answer of the last days"
-        )
-    if body.item_id not in answer.item_ids:
-        raise FeedbackError(
-            f"item_id {body.item_id!r} was not in answer {body.request_id}; "
-            "feedback is about recommended items"
-        )
-    shared: dict[str, Any] = {
-        "event_id": body.event_id or new_event_id(),
-        "event_ts_us": to_ts_us(body.event_ts),
-        "ingest_ts_us": now_us,
-        "request_id": body.request_id,
-        "unit": answer.unit,
-        "experiments": answer.experiments,
-        "item_id": body.item_id,
-        "position": answer.item_ids.index(body.item_id),
-    }
-    if body.type == CONVERSION:
-        money = {name: getattr(body, name) for name in _MONEY}
-        return ConversionEvent(**shared, **money)
-    return ClickEvent(**shared) if body.type == CLICK else ImpressionEvent(**shared)
+def _report(body: schemas.FeedbackEvent, now_us: int) -> Report:
+    return Report(
+        type=body.type,
+        event_id=body.event_id or new_event_id(),
+        event_ts_us=to_ts_us(body.event_ts),
+        ingest_ts_us=now_us,
+        request_id=body.request_id,
+        item_id=body.item_id,
+        revenue_micros=body.revenue_micros,
+        currency=body.currency,
+        refund_of=body.refund_of,
+    )
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -2,27 +2,34 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import redis.asyncio
 
 from abtest.archive import archive
-from abtest.event_log import EventLog
-from abtest.experiment import ExperimentConfig, load_config
-from abtest.splitter import Splitter
-from serving.bundles.catalog import choose_device, history_length, load_catalog
+from abtest.event_log import PATIENT_TIMEOUT_S, EventLog
+from abtest.journal import open_journal
+from serving.api.signature import open_signer
+from serving.assortment import Assortment
+from serving.bundles.opening import Bundles, load_from_disk, open_bundles
+from serving.cascade.admission import Admission
 from serving.cascade.batch import Batch
 from serving.cascade.cascade import Cascade, wall_clock_us
-from serving.cascade.funnel import Funnel
+from serving.cascade.line import Line
 from serving.feedback import Feedback
 from serving.settings import Settings
+from serving.state.control import Control
 from serving.state.feature_store import FeatureStore
-from serving.state.store import Store
+from serving.state.health import Health
+from serving.state.items import TOPIC, ItemStore
+from serving.state.periodic import periodically
+from serving.state.store import QUICK_TIMEOUT_S, Store
 from serving.telemetry.metrics import Metrics
 
 WATCH_INTERVAL_S = 0.5
+HEALTH_INTERVAL_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +38,14 @@ logger = logging.getLogger(__name__)
 class Service:
     """What the routes use."""
 
-    config: ExperimentConfig
-    catalog: Mapping[str, Funnel]
+    bundles: Bundles
+    assortment: Assortment
     store: redis.asyncio.Redis
     features: FeatureStore
     cascade: Cascade
     batch: Batch
     feedback: Feedback
+    health: Health
 
 
 @asynccontextmanager
@@ -47,51 +55,90 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
     Raises:
         ExperimentError: the experiments are missing or wrong, or name a bundle that is not there.
         BundleError: a bundle the experiments name is damaged.
-        StoreError: the store cannot be opened.
+        StoreError: the embedded store cannot be started, or the named one refuses us.
+        JournalError: the journal's folder cannot be used.
+        SignatureError: there is no usable signing key.
         ValueError: the device is not there.
     """
-    config = load_config(settings.experiments_path)
-    catalog = load_catalog(settings.bundles_dir, config, choose_device(settings.device))
-    with await asyncio.to_thread(Store, settings) as store:
-        async with store.client() as client:
-            features = FeatureStore(client, history_length(catalog))
-            log = EventLog(client)
+    disk = load_from_disk(settings, metrics)
+    with await asyncio.to_thread(Store, settings, may_be_away=True) as store:
+        async with (
+            store.client() as client,
+            store.client(QUICK_TIMEOUT_S) as quick,
+            store.client(PATIENT_TIMEOUT_S) as patient,
+            _open_log(settings, quick, patient, metrics) as log,
+        ):
+            features = FeatureStore(quick, client, disk.history_length)
+            signer = open_signer(settings.data_dir, settings.signing_key)
+            health = Health(quick, features, log, metrics)
             stopping = asyncio.Event()
             tasks = [
                 asyncio.create_task(_every(WATCH_INTERVAL_S, stopping, _Watch(store, metrics))),
+                asyncio.create_task(periodically(HEALTH_INTERVAL_S, stopping, health.observe)),
             ]
             if settings.worker_number == 0:
                 archiver = _Archiver(store, settings, metrics)
                 tasks.append(
                     asyncio.create_task(_every(settings.archive_interval_s, stopping, archiver))
                 )
+            control, admission = Control(client), Admission(settings.max_under_way)
+            tasks.append(asyncio.create_task(control.run(stopping)))
+            assortment = Assortment(
+                ItemStore(client, wall_clock_us), lambda: bundles.fleet.funnels(), metrics
+            )
             try:
-                cascade = Cascade(
-                    splitter=Splitter(config),
-                    catalog=catalog,
-                    features=features,
-                    log=log,
+                async with open_bundles(
+                    disk,
+                    client,
+                    control,
+                    catch_up=assortment.catch_up,
+                    make_line=lambda funnel: Line(funnel, settings.max_batch),
+                    busy=lambda: admission.under_way > 0,
                     metrics=metrics,
-                    clock=wall_clock_us,
-                    max_batch=settings.max_batch,
-                    max_under_way=settings.max_under_way,
-                )
-                yield Service(
-                    config=config,
-                    catalog=catalog,
-                    store=client,
-                    features=features,
-                    cascade=cascade,
-                    batch=Batch(
-                        cascade.recommend,
-                        abreast=min(settings.max_batch, settings.max_under_way),
-                        deadline_ms=settings.deadline_ms,
-                    ),
-                    feedback=Feedback(log=log, metrics=metrics, clock=wall_clock_us),
-                )
+                ) as bundles:
+                    control.follow(TOPIC, assortment.apply)
+                    await control.catch_up()
+                    cascade = Cascade(
+                        bundles=bundles,
+                        features=features,
+                        log=log,
+                        metrics=metrics,
+                        clock=wall_clock_us,
+                        admission=admission,
+                        sign=signer.sign,
+                    )
+                    yield Service(
+                        bundles=bundles,
+                        assortment=assortment,
+                        store=client,
+                        features=features,
+                        cascade=cascade,
+                        batch=Batch(
+                            cascade.recommend,
+                            abreast=min(settings.max_batch, settings.max_under_way),
+                            deadline_ms=settings.deadline_ms,
+                        ),
+                        feedback=Feedback(
+                            log=log, metrics=metrics, clock=wall_clock_us, genuine=signer.check
+                        ),
+                        health=health,
+                    )
             finally:
                 stopping.set()
                 await asyncio.gather(*tasks)
+
+
+@asynccontextmanager
+async def _open_log(
+    settings: Settings, quick: redis.asyncio.Redis, patient: redis.asyncio.Redis, metrics: Metrics
+) -> AsyncIterator[EventLog]:
+    def count(outcome: str, number: int) -> None:
+        metrics.log_records.labels(outcome).inc(number)
+
+    journal = open_journal(settings.journal_dir)
+    log = EventLog(journal, quick, patient, count=count, late=metrics.observe_outcome)
+    async with log.running():
+        yield log
 
 
 class _Watch:

@@ -6,11 +6,15 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serving.telemetry.logs import LogFormat
+
 
 class Settings(BaseSettings):
     """Where the server listens, what it serves and where it keeps its data."""
 
-    model_config = SettingsConfigDict(env_prefix="CASCADE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="CASCADE_", frozen=True, extra="forbid", env_ignore_empty=True
+    )
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -30,11 +34,30 @@ class Settings(BaseSettings):
     max_batch: int = Field(default=8, ge=1)
     """Requests of one bundle that are scored together at most."""
     archive_interval_s: float = Field(default=30.0, gt=0)
+    api_keys: str | None = None
+    """API keys beside those in `keys.toml`: `NAME:SCOPE+SCOPE:SHA256[:RATE_PER_S]`, by commas."""
+    signing_key: str | None = Field(default=None, repr=False)
+    """Signs request ids; without one the server keeps one of its own under `data_dir`."""
+    rate_per_s: float | None = Field(default=None, gt=0)
+    """Requests a second that a worker takes of an API key which has no rate of its own."""
+    address_rate_per_s: float | None = Field(default=None, gt=0)
+    """Requests a second that a worker takes of a client address where there are no API keys."""
+    log_format: LogFormat = "auto"
+    """`auto` is text in a terminal and JSON elsewhere."""
+    access_log_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the requests that are logged."""
+    trace_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the requests that are traced, of those that come without a decision."""
 
     @property
     def experiments_path(self) -> Path:
         """The experiment configuration."""
         return self.data_dir / "experiments.toml"
+
+    @property
+    def rules_path(self) -> Path:
+        """The business rules; there need be none."""
+        return self.data_dir / "rules.toml"
 
     @property
     def bundles_dir(self) -> Path:
@@ -45,6 +68,11 @@ class Settings(BaseSettings):
     def valkey_dir(self) -> Path:
         """Data of the embedded Valkey."""
         return self.data_dir / "valkey"
+
+    @property
+    def journal_dir(self) -> Path:
+        """Events that the store may not have yet."""
+        return self.data_dir / "journal"
 
     @property
     def events_dir(self) -> Path:

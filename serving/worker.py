@@ -4,7 +4,6 @@ FD is the worker's end of a socket pair, through which the master passes accepte
 settings are in the environment, as those of any server.
 """
 
-import logging
 import socket
 import sys
 
@@ -12,15 +11,16 @@ from abtest.experiment import ExperimentError
 from serving.server import run_worker
 from serving.settings import Settings
 from serving.state.store import StoreError
+from serving.telemetry import logs
 from training.bundle import BundleError
 
 
 def main(descriptor: int) -> int:
     """Serve; 0 at the end, 2 where it cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    settings = Settings()
+    logs.configure(settings.log_format)
     try:
-        run_worker(Settings(), socket.socket(fileno=descriptor))
+        run_worker(settings, socket.socket(fileno=descriptor))
     except (ExperimentError, BundleError, StoreError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

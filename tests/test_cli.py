@@ -18,8 +18,8 @@ from training.data.dataset import PreparedDataset
 from training.data.source import DatasetError
 
 COMMANDS = (
-    "benchmark", "data", "demo", "evaluate", "export", "generate", "replay", "report",
-    "rolling", "serve", "train",
+    "benchmark", "bundles", "data", "demo", "evaluate", "export", "generate", "keys", "loadtest",
+    "replay", "report", "rolling", "serve", "train",
 )  # fmt: skip
 
 

@@ -18,9 +18,12 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.api import errors
+from serving.api.auth import require
+from serving.api.keys import EXPLAIN
 from serving.api.schemas import RecommendRequest
 from serving.cascade.cascade import Answer
 from serving.cascade.deadline import Deadline
+from serving.telemetry.observation import STATE_STEPS_US
 
 PATH = "/v1/recommend"
 DEADLINE_HEADER = b"x-deadline-ms"
@@ -58,13 +61,17 @@ class RecommendMiddleware:
         scope["route"] = _ROUTE
         try:
             deadline = Deadline.after(deadline_ms_of(scope) or self._deadline_ms)
-            answer = await self._recommend()(parse(await _body(receive)), deadline)
+            request = parse(await _body(receive))
+            if request.explain:
+                require(scope, EXPLAIN)
+            answer = await self._recommend()(request, deadline)
         except Exception as error:  # every error is a response, like those of the router
             response = await errors.respond(Request(scope, receive), error)
             if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
                 logger.exception("POST %s failed", PATH)
             await response(scope, receive, send)
             return
+        scope["state"][STATE_STEPS_US] = answer.latency_us
         body = orjson.dumps(answer.body)
         headers = [
             (b"content-type", b"application/json"),

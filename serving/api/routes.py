@@ -5,13 +5,14 @@ from typing import Annotated, cast
 
 import numpy as np
 import orjson
-import redis
 from fastapi import APIRouter, Depends, Path, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.api import schemas
+from serving.api.auth import require
 from serving.api.body import StrictJsonRoute
-from serving.api.errors import MEDIA_TYPE, NotReadyError
+from serving.api.errors import MEDIA_TYPE
+from serving.api.keys import EXPLAIN
 from serving.api.recommend import deadline_ms_of
 from serving.service import Service
 from serving.telemetry.metrics import Metrics
@@ -47,6 +48,9 @@ async def recommend_batch(
     body: schemas.RecommendBatchRequest, request: Request, service: Opened
 ) -> Response:
     """Recommend to several users in one call; each is answered, or refused, on its own."""
+    if any(each.explain for each in body.requests):
+        require(request.scope, EXPLAIN)
+    request.app.state.guard.charge(request.scope, len(body.requests) - 1)
     entries = await service.batch.answer(body.requests, deadline_ms_of(request.scope))
     return Response(orjson.dumps({"answers": entries}), media_type="application/json")
 
@@ -77,10 +81,12 @@ async def append_interactions(
 @router.get("/v1/experiments")
 async def experiments(service: Opened) -> schemas.ExperimentsResponse:
     """The experiment configuration in force and the bundles it chooses from."""
-    manifests = {name: funnel.manifest for name, funnel in service.catalog.items()}
+    lineup = service.bundles.lineup
+    manifests = {name: line.funnel.manifest for name, line in lineup.lines.items()}
     return schemas.ExperimentsResponse(
-        config_sha=service.config.sha,
-        config=service.config,
+        config_sha=lineup.splitter.config_sha,
+        config=lineup.splitter.config,
+        fault=service.bundles.experiments_file.fault,
         bundles={
             name: schemas.BundleInfo(
                 name=manifest.name,
@@ -100,13 +106,9 @@ async def healthz() -> schemas.Health:
 
 
 @router.get("/readyz", responses={503: _PROBLEM})
-async def readyz(service: Opened) -> schemas.Health:
-    """Requests can be answered: bundles are loaded and the store answers."""
-    try:
-        await service.store.ping()
-    except redis.RedisError as error:
-        raise NotReadyError("the store does not answer; it is tried again") from error
-    return schemas.Health(status="ready")
+async def readyz(service: Opened) -> schemas.Readiness:
+    """Requests can be answered, also without the store; `degraded` says what is amiss."""
+    return schemas.Readiness(degraded=await service.health.check())
 
 
 @router.get("/metrics", response_class=Response)

@@ -1,9 +1,17 @@
 """HTTP bodies. Ids are strings, times are RFC 3339 with an offset, money is integer micros."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from abtest.experiment import ExperimentConfig
 
@@ -13,7 +21,26 @@ MAX_BATCH = 100
 MAX_HISTORY = 10_000
 MAX_MICROS = 10**15
 """Largest revenue of one event: a thousand million currency units."""
+MAX_POPULARITY = 1e12
 
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+
+
+def _whole(value: object) -> object:
+    # 20.0 is an integer to JSON Schema, and to clients whose language has one kind of number.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _written_out(value: object) -> object:
+    # Seconds since 1970 are numbers, or texts, of which nobody knows the unit.
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC_3339.match(value)):
+        return value
+    raise ValueError("Input should be an RFC 3339 time, such as 2026-01-31T12:00:00Z")
+
+
+_WHOLE = BeforeValidator(_whole)
+Flag = Annotated[bool, Field(strict=True)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Value = Annotated[str, StringConstraints(max_length=256)]
 
@@ -26,15 +53,27 @@ class RecommendRequest(_Body):
     """Ask for recommendations. An unknown user is answered like a newcomer."""
 
     user_id: Id
-    num: int = Field(default=20, ge=1, le=MAX_ITEMS, strict=True)
+    num: Annotated[int, Field(strict=True, ge=1, le=MAX_ITEMS), _WHOLE] = 20
     context: dict[Id, Value] = Field(default={}, max_length=64)
     """Values of the bundle's context fields; unknown names and values are ignored."""
     exclude: tuple[Id, ...] = Field(default=(), max_length=1000)
     """Items that must not be in the answer."""
-    ts: AwareDatetime | None = None
+    ts: Moment | None = None
     """Time of the request; the server's clock if absent."""
-    explain: bool = False
-    """Add per-stage timings and candidate counts."""
+    explain: Flag = False
+    """Say of every item how it came into the answer, and of every stage what it did."""
+
+
+class ItemExplanation(_Body):
+    """How an item came into the answer."""
+
+    sources: tuple[str, ...]
+    """Sources of recall that gave it; none where only a rule put it there."""
+    scores: dict[str, float]
+    """Its score by the name of the stage; a stage that did not score it, or failed, is absent."""
+    rules: tuple[str, ...]
+    """What of the last order moved it: `pin:NAME`, `boost:NAME`, `mmr`, `dpp`, `cap_broken:NAME`;
+    `policy` is the name of the cap that an experiment sets."""
 
 
 class RecommendedItem(_Body):
@@ -43,6 +82,9 @@ class RecommendedItem(_Body):
     item_id: str
     position: int
     score: float
+    """What the last order valued it by. Mostly descending; pins, caps and diversity move items."""
+    explanation: ItemExplanation | None = None
+    """Only where `explain` asks for it."""
 
 
 class AssignedExperiment(_Body):
@@ -74,6 +116,9 @@ class RecommendResponse(_Body):
     degraded: tuple[str, ...]
     """Reasons why this answer is less than it should be; empty when all is well."""
     stages: tuple[StageExplanation, ...] | None = None
+    """Only where `explain` asks for it."""
+    latency_us: dict[str, int] | None = None
+    """Time of each step; only where `explain` asks for it."""
 
 
 class RecommendBatchRequest(_Body):
@@ -103,8 +148,10 @@ class FeedbackEvent(_Body):
     type: Literal["impression", "click", "conversion"]
     request_id: Id
     item_id: Id
-    event_ts: AwareDatetime
-    revenue_micros: int | None = Field(default=None, ge=-MAX_MICROS, le=MAX_MICROS, strict=True)
+    event_ts: Moment
+    revenue_micros: (
+        Annotated[int, Field(strict=True, ge=-MAX_MICROS, le=MAX_MICROS), _WHOLE] | None
+    ) = None
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = None
     refund_of: Id | None = None
 
@@ -135,7 +182,7 @@ class Interaction(_Body):
     """An item a user bought or otherwise took, wherever it was found."""
 
     item_id: Id
-    ts: AwareDatetime
+    ts: Moment
 
 
 class InteractionsRequest(_Body):
@@ -175,6 +222,8 @@ class ExperimentsResponse(_Body):
 
     config_sha: str
     config: ExperimentConfig
+    fault: str | None
+    """Why the file of now is not in force; null where it is."""
     bundles: dict[str, BundleInfo]
 
 
@@ -182,6 +231,15 @@ class Health(_Body):
     """The server is up (`ok`) or able to answer (`ready`)."""
 
     status: Literal["ok", "ready"]
+
+
+class Readiness(_Body):
+    """Requests can be answered, if need be without what `degraded` names."""
+
+    status: Literal["ready"] = "ready"
+    degraded: tuple[str, ...]
+    """`store_away`: answers are made of what was last known, changes are refused; `log_behind`:
+    events wait on the local disk for the store."""
 
 
 class Problem(BaseModel):
@@ -193,3 +251,162 @@ class Problem(BaseModel):
     detail: str
     errors: list[dict[str, str]] = []
     """For invalid bodies: field, rule and value, one entry a fault."""
+
+
+FolderName = Annotated[
+    str, StringConstraints(max_length=128, pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$")
+]
+"""Name of a folder under the bundles' folder, of which hidden ones are drafts."""
+
+
+class ActivateRequest(_Body):
+    """Answer under a name with another bundle."""
+
+    source: FolderName | None = None
+    """Folder that the bundle lies in; the one of the served name if absent."""
+
+
+class ActivateResponse(_Body):
+    """The bundle answers in this worker, and soon in all."""
+
+    name: str
+    source: str
+    bundle: str
+    """`name@version` of the bundle that answers now."""
+    previous_source: str
+    """Activate this one to go back."""
+    previous_bundle: str
+    tested_requests: int
+    """Requests that the bundle answered before it was let in."""
+    median_ms: float
+    """What one of them took, alone."""
+    took_ms: float
+    """From the call to the swap."""
+
+
+class ShadowRequest(_Body):
+    """Try a candidate beside a bundle that answers."""
+
+    source: FolderName
+    """Folder that the candidate lies in."""
+    share: float = Field(ge=0, le=1, allow_inf_nan=False)
+    """Share of the requests that it scores; 0 ends the trial."""
+
+
+class ShadowTimes(_Body):
+    """Time of a request in a bundle; null before the first one."""
+
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+class ShadowReport(_Body):
+    """What all workers found in a trial; means are null before the first request."""
+
+    name: str
+    source: str
+    bundle: str
+    """`name@version` of the candidate."""
+    share: float
+    since: datetime
+    compared: int
+    """Requests that both answered."""
+    failed: int
+    """Requests that the candidate failed on, where the bundle that answers did not."""
+    dropped: int
+    """Requests of the share that were not scored, because a worker was busy."""
+    overlap: float | None
+    """Mean share of the items that both answers have."""
+    overlap_first: float | None
+    """Share of the requests whose first items are the same."""
+    rank_correlation: float | None
+    """Mean of Spearman's, of the items that both answers have."""
+    served: ShadowTimes
+    candidate: ShadowTimes
+
+
+class ServedBundle(_Body):
+    """What answers under a name in the worker that was asked."""
+
+    name: str
+    source: str
+    bundle: str
+    created: datetime
+    since: datetime
+    """When the worker began to answer with it."""
+    fault: str | None
+    """Why the worker does not answer with what was activated."""
+    shadow: str | None
+    """Folder of the candidate that is tried beside it."""
+    shadow_fault: str | None
+    """Why the worker does not try the candidate that it should."""
+
+
+class BundlesResponse(_Body):
+    """What is served and what could be."""
+
+    served: tuple[ServedBundle, ...]
+    folders: tuple[str, ...]
+    """On disk, whatever state they are in."""
+    held: int
+    """Bundles in the memory of the worker that was asked: those that answer, candidates, and those
+    whose last requests are under way."""
+
+
+class ItemUpdate(_Body):
+    """What changes about an item; what is left out stays as it was."""
+
+    item_id: Id
+    available: Annotated[bool, Field(strict=True)] | None = None
+    """May be recommended; a new item may, unless this says otherwise."""
+    price_micros: Annotated[int, Field(strict=True, ge=0, le=MAX_MICROS), _WHOLE] | None = None
+    """0 where no price is known."""
+    popularity: Annotated[float, Field(strict=True, ge=0, le=MAX_POPULARITY)] | None = None
+    """Interactions in the window that the bundle counts them in."""
+    fields: dict[Id, Value | None] = Field(default={}, max_length=64)
+    """Values of the bundle's item fields; unknown names are ignored, unknown values are unknown."""
+
+
+class PutItemsRequest(_Body):
+    """Items that change or come, in this order."""
+
+    items: tuple[ItemUpdate, ...] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class PutItemsResponse(_Body):
+    """All items are in the store, and those not refused in the bundles of the worker asked."""
+
+    put: int
+    new: int
+    """Items that nobody had heard of."""
+    refused: dict[str, tuple[str, ...]]
+    """New items that a bundle (`name@version`) has no room for; a newer export has."""
+
+
+class ItemPut(_Body):
+    """Everything that was put about an item; null is what never was."""
+
+    available: bool | None
+    price_micros: int | None
+    popularity: float | None
+    fields: dict[str, str | None]
+
+
+class ItemHeld(_Body):
+    """What a bundle answers with."""
+
+    row: int
+    available: bool
+    price_micros: int
+    popularity: float
+    fields: dict[str, str | None]
+    """Null is a value that the bundle does not know."""
+
+
+class ItemResponse(_Body):
+    """What the server knows of an item."""
+
+    item_id: str
+    put: ItemPut | None
+    bundles: dict[str, ItemHeld]
+    """By `name@version`: the bundles of the worker asked that know the item."""

@@ -1,130 +1,253 @@
-"""Catalog: the bundles a server has loaded, by name."""
+"""Catalog: which bundle answers under which name, changed while requests are answered.
+
+A bundle is loaded and tested beside the one that answers; then the lineup is replaced, which is one
+assignment. Requests that took the old lineup finish with it, and with the last of them the old
+bundle is freed.
+"""
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
-import faiss
-import numpy as np
-import torch
-
-from abtest.experiment import ExperimentConfig, ExperimentError
+from abtest.events import new_event_id
+from abtest.experiment import ExperimentConfig
+from abtest.splitter import Splitter
+from serving.bundles.choice import Choice, ChoiceStore, remember
+from serving.bundles.fleet import Fleet
+from serving.bundles.lineup import Lineup, check_sources, names_served
+from serving.bundles.loading import Loader
+from serving.bundles.recording import Recording
+from serving.bundles.self_test import Tested
+from serving.bundles.shadow import Shadows
 from serving.cascade.funnel import Funnel
-from serving.cascade.rank import Ranker
-from serving.cascade.recall.recall import Recall
-from training.bundle import EMBEDDINGS, INDEX, Bundle, BundleError, open_bundle, read_items
-
-BUNDLE_PARAMETER = "bundle"
-"""The experiment parameter that names the bundle to answer with."""
+from serving.cascade.line import Line
+from serving.cascade.policy import check_policies
+from serving.telemetry.metrics import Metrics
+from training.bundle import BundleError
 
 logger = logging.getLogger(__name__)
 
 
-def choose_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device a setting means here.
+class UnknownBundleError(ValueError):
+    """No bundle is served under a name; the message names those that are."""
+
+
+class Served(NamedTuple):
+    """What answers under one name."""
+
+    line: Line
+    choice: Choice
+    since: datetime
+    """When this worker began to answer with it."""
+
+
+class Activation(NamedTuple):
+    """What an activation did."""
+
+    before: Served
+    now: Served
+    tested: Tested
+    took_ms: float
+
+
+def load_named(
+    loader: Loader, config: ExperimentConfig, choices: Mapping[str, Choice], memory: Path
+) -> dict[str, Funnel]:
+    """Load the bundles that a configuration names, before the server answers.
+
+    Args:
+        loader: of the bundles' folder.
+        config: names the bundles.
+        choices: the folders that were activated, by name.
+        memory: the file that these choices come from.
 
     Raises:
-        ValueError: a GPU is asked for and there is none.
-    """
-    if setting == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' needs a GPU that torch can use; choose 'cpu' or 'auto'")
-    return torch.device("cuda" if setting != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def load_catalog(folder: Path, config: ExperimentConfig, device: torch.device) -> dict[str, Funnel]:
-    """Load every bundle in a folder.
-
-    A bundle that cannot be loaded is passed over with a warning, unless the configuration names it.
-
-    Raises:
-        BundleError: a bundle the configuration names is damaged.
+        BundleError: one is damaged, or its activated folder is gone.
         ExperimentError: the configuration names no bundle, or one that is not there.
     """
-    wanted = _bundles_named(config)
-    names = sorted(p.name for p in folder.glob("[!.]*") if p.is_dir()) if folder.is_dir() else []
-    for name in sorted(wanted - set(names)):
-        raise ExperimentError(
-            f"the experiments name bundle {name!r}, which is not in {folder}; there are {names}"
-        )
-    catalog = {}
+    names = names_served(config)
+    check_policies(config)
+    check_sources((name for name in names if name not in choices), loader)
+    funnels = {}
     for name in names:
+        source = choices[name].source if name in choices else name
         try:
-            catalog[name] = load_funnel(open_bundle(folder / name), device)
+            funnels[name] = loader.load(source)
         except BundleError as error:
-            if name in wanted:
+            if source == name:
                 raise
-            logger.warning("bundle %s is not served: %s", name, error)
-    return catalog
+            raise BundleError(
+                f"{error}; {source!r} was activated as {name!r}: to start with the folder "
+                f"{name!r} instead, remove {memory}"
+            ) from error
+    return funnels
 
 
-def load_funnel(bundle: Bundle, device: torch.device) -> Funnel:
-    """Load a verified bundle, warmed up.
+class Catalog:
+    """The bundles of one worker."""
 
-    Raises:
-        BundleError: its files do not fit together.
-    """
-    items = read_items(bundle)
-    index = _read_index(bundle)
-    embeddings_ID = np.load(bundle.file(EMBEDDINGS))
-    if not len(items.index) - 1 == index.ntotal == len(embeddings_ID):
-        raise BundleError(
-            f"{bundle.path}: {len(items.index) - 1} items, {len(embeddings_ID)} embeddings and an "
-            f"index of {index.ntotal}; they must agree, export the run again"
-        )
-    first, *later = bundle.manifest.stages
-    modules = {s.name: _load_module(bundle, s.module, device) for s in bundle.manifest.stages}
-    recall = Recall(
-        modules[first.name],
-        index,
-        embeddings_ID,
-        items,
-        keep=first.keep,
-        history_candidates=bundle.manifest.history_candidates,
-        device=device,
-    )
-    rankers = [Ranker(s.name, modules[s.name], s.keep, device) for s in later]
-    funnel = Funnel(bundle.manifest, items.index, recall, rankers)
-    try:
-        funnel.warm_up()
-    except (RuntimeError, AttributeError, torch.jit.Error) as error:
-        raise BundleError(
-            f"{bundle.path}: its modules cannot score ({error}); export the run again"
-        ) from error
-    return funnel
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        funnels: Mapping[str, Funnel],
+        choices: Mapping[str, Choice],
+        *,
+        fleet: Fleet,
+        store: ChoiceStore,
+        shadows: Shadows,
+        recording: Recording,
+        make_line: Callable[[Funnel], Line],
+        memory: Path,
+        metrics: Metrics,
+    ) -> None:
+        """Serve what `load_named` loaded.
 
+        Args:
+            config: the experiments.
+            funnels: the bundle of each name.
+            choices: the folders that were activated, by name.
+            fleet: loads further bundles.
+            store: that all workers follow.
+            shadows: candidates beside the bundles.
+            recording: of requests, to test bundles on.
+            make_line: the line of requests in front of a bundle.
+            memory: file in which choices are repeated.
+            metrics: counts what happens.
+        """
+        self.shadows = shadows
+        self.faults: dict[str, str] = {}
+        """By name, why this worker does not answer with what was activated."""
+        self._choices = dict(choices)
+        self._fleet = fleet
+        self._store = store
+        self._recording = recording
+        self._make_line = make_line
+        self._memory = memory
+        self._metrics = metrics
+        self.served = {name: self._serve(name, funnel) for name, funnel in funnels.items()}
+        self.lineup = Lineup(Splitter(config), self._lines())
+        """Taken once by each request, and used to its end."""
 
-def history_length(catalog: Mapping[str, Funnel]) -> int:
-    """The longest history any loaded bundle looks at."""
-    return max(funnel.manifest.features.history_length for funnel in catalog.values())
+    async def activate(self, name: str, source: str) -> Activation:
+        """Answer under a name from another folder, here at once and soon in every worker.
 
+        Raises:
+            UnknownBundleError: nothing is served under the name.
+            BundleError: the bundle cannot be loaded or failed its test; the old one answers on.
+            redis.RedisError: the store is away; the old one answers on.
+        """
+        self.require(name)
+        async with self._fleet.loading:
+            started_ns = time.perf_counter_ns()
+            try:
+                funnel, tested = await self._fleet.prepare(source, self._recording.of(name))
+            except BundleError:
+                self._metrics.bundle_swaps.labels(name, "refused").inc()
+                raise
+            trial = self.shadows.running.get(name)
+            ends_trial = trial is not None and trial.trial.source == source
+            choice = Choice(source=source, activation=new_event_id(), since=datetime.now(UTC))
+            await self._store.choose(name, choice, end_trial=ends_trial)
+            before = self._swap(name, funnel, choice, "activated")
+            if ends_trial:
+                self.shadows.running.pop(name, None)
+            self._remember()
+            took_ms = (time.perf_counter_ns() - started_ns) / 1_000_000
+            return Activation(before, self.served[name], tested, took_ms)
 
-def _bundles_named(config: ExperimentConfig) -> set[str]:
-    if not isinstance(config.defaults.get(BUNDLE_PARAMETER), str):
-        raise ExperimentError(
-            f"[defaults] must set {BUNDLE_PARAMETER!r} to the name of a bundle; "
-            f"it sets {sorted(config.defaults)}"
-        )
-    variants = [v for layer in config.layers for e in layer.experiments for v in e.variants]
-    values = (config.defaults, *(variant.params for variant in variants))
-    return {str(v[BUNDLE_PARAMETER]) for v in values if BUNDLE_PARAMETER in v}
+    async def follow(self) -> None:
+        """Bring this worker to what the store says was chosen, by whichever worker.
 
+        Raises:
+            BundleError: a bundle cannot be served here; the old one answers on.
+            redis.RedisError: the store is away.
+        """
+        async with self._fleet.loading:
+            self._choices, trials = await self._store.read()
+            self._remember()
+            failures = []
+            for name, choice in self._choices.items():
+                served = self.served.get(name)
+                if served is None or served.choice.activation == choice.activation:
+                    continue
+                try:
+                    funnel, _ = await self._fleet.prepare(choice.source, self._recording.of(name))
+                except BundleError as error:
+                    self.faults[name] = f"{choice.source!r} was activated, but: {error}"
+                    self._metrics.bundle_swaps.labels(name, "failed").inc()
+                    failures.append(error)
+                else:
+                    self._swap(name, funnel, choice, "followed")
+            await self.shadows.follow(trials)
+            if failures:
+                raise failures[0]
 
-def _read_index(bundle: Bundle) -> faiss.Index:
-    try:
-        return faiss.read_index(str(bundle.file(INDEX)))
-    except RuntimeError as error:
-        raise BundleError(
-            f"{bundle.path}: {INDEX} cannot be read ({error}); export the run again"
-        ) from error
+    async def adopt(self, config: ExperimentConfig) -> None:
+        """Split traffic by another configuration, and load the bundles that it adds.
 
+        Raises:
+            ExperimentError: it sets parameters wrongly, or names a bundle that is not there.
+            BundleError: a bundle that it adds cannot be served.
+        """
+        if config.sha == self.lineup.splitter.config_sha:
+            return
+        names = names_served(config)
+        check_policies(config)
+        async with self._fleet.loading:
+            sources = {name: self._choice(name).source for name in names}
+            added = {name: source for name, source in sources.items() if name not in self.served}
+            check_sources(added.values(), self._fleet.loader)
+            prepared = {n: (await self._fleet.prepare(s, ()))[0] for n, s in added.items()}
+            for name in self.served.keys() - sources.keys():
+                self._metrics.bundle_info.labels(name, self.served[name].line.funnel.bundle).set(0)
+            self.served = {
+                name: self._serve(name, prepared[name]) if name in prepared else self.served[name]
+                for name in names
+            }
+            self.faults = {name: f for name, f in self.faults.items() if name in self.served}
+            self.lineup = Lineup(Splitter(config), self._lines())
 
-def _load_module(bundle: Bundle, name: str, device: torch.device) -> torch.jit.ScriptModule:
-    try:
-        module: torch.jit.ScriptModule = torch.jit.load(bundle.file(name), map_location=device)
-    except (RuntimeError, ValueError) as error:
-        raise BundleError(
-            f"{bundle.path}: {name} is no TorchScript module this torch "
-            f"({torch.__version__}) can load ({error}); export the run again"
-        ) from error
-    return module.eval()
+    def require(self, name: str) -> Served:
+        """What answers under a name.
+
+        Raises:
+            UnknownBundleError: nothing does.
+        """
+        if name not in self.served:
+            raise UnknownBundleError(
+                f"no bundle is served as {name!r}, there are {sorted(self.served)}; "
+                "name it in experiments.toml first"
+            )
+        return self.served[name]
+
+    def _swap(self, name: str, funnel: Funnel, choice: Choice, outcome: str) -> Served:
+        before = self.served[name]
+        self._choices[name] = choice
+        self.served[name] = self._serve(name, funnel)
+        self.lineup = self.lineup._replace(lines=self._lines())
+        self.faults.pop(name, None)
+        self._metrics.bundle_swaps.labels(name, outcome).inc()
+        old, new = before.line.funnel.bundle, funnel.bundle
+        if old != new:
+            self._metrics.bundle_info.labels(name, old).set(0)
+        logger.info("%s: %s answers in the place of %s (%s)", name, new, old, outcome)
+        return before
+
+    def _serve(self, name: str, funnel: Funnel) -> Served:
+        self._metrics.bundle_info.labels(name, funnel.bundle).set(1)
+        return Served(self._make_line(funnel), self._choice(name), datetime.now(UTC))
+
+    def _choice(self, name: str) -> Choice:
+        return self._choices.get(name) or Choice(source=name)
+
+    def _lines(self) -> dict[str, Line]:
+        return {name: served.line for name, served in self.served.items()}
+
+    def _remember(self) -> None:
+        try:
+            remember(self._memory, self._choices)
+        except OSError as error:  # the store has it; the file is for a start without the store
+            logger.warning("%s cannot be written (%s)", self._memory, error)

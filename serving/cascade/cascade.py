@@ -1,17 +1,16 @@
 """Cascade: one request from the split to the logged answer."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from abtest.event_log import EventLog
 from abtest.events import RankingEvent, new_event_id
-from abtest.splitter import Split, Splitter
+from abtest.splitter import Split
 from serving.api.schemas import RecommendRequest
+from serving.bundles.opening import Bundles
 from serving.cascade.admission import Admission
 from serving.cascade.deadline import Deadline
-from serving.cascade.funnel import Funnel
-from serving.cascade.line import Line
 from serving.cascade.policy import Policy, parse_policy
 from serving.cascade.query import Outcome, Query
 from serving.state.feature_store import FeatureStore, UserState
@@ -44,56 +43,54 @@ class Cascade:
     def __init__(
         self,
         *,
-        splitter: Splitter,
-        catalog: Mapping[str, Funnel],
+        bundles: Bundles,
         features: FeatureStore,
         log: EventLog,
         metrics: Metrics,
         clock: Clock,
-        max_batch: int,
-        max_under_way: int,
+        admission: Admission,
+        sign: Callable[[str], str],
     ) -> None:
-        """Answer with the bundles of `catalog`, as `splitter` decides.
+        """Answer with the bundles that the experiments choose.
 
         Args:
-            splitter: gives a user variants and parameters.
-            catalog: bundles by the name they are served under.
+            bundles: the experiments and the bundles, as they are at the start of a request.
             features: what is known about users.
             log: that every answer's event is appended to.
             metrics: that every answer is counted in.
             clock: the time of an answer.
-            max_batch: requests that a bundle's stages score at once.
-            max_under_way: requests this worker takes on at once; more are turned away.
+            admission: lets requests in or turns them away.
+            sign: makes a request id of an event id.
         """
-        self._splitter = splitter
-        self._catalog = catalog
+        self._bundles = bundles
         self._features = features
         self._log = log
         self._metrics = metrics
         self._clock = clock
-        self._max_batch = max_batch
-        self._admission = Admission(max_under_way)
+        self._admission = admission
+        self._sign = sign
         self._policies: dict[tuple[tuple[str, str], ...], Policy] = {}
         self._policies_sha = ""
-        self._lines: dict[str, Line] = {}
 
     async def recommend(self, request: RecommendRequest, deadline: Deadline) -> Answer:
         """Answer a request; its ranking event is in the log when this returns.
 
+        Where it is not, because the disk is full or the store is away, `degraded` says so.
+
         Raises:
             OverloadedError: too many requests are under way, or the deadline passed.
-            redis.RedisError: the store is away, so that the answer could not be logged.
         """
         started_ns = time.perf_counter_ns()
-        split = self._splitter.assign(request.user_id)
+        lineup = self._bundles.lineup
+        split = lineup.splitter.assign(request.user_id)
         policy = self._policy(split)
-        line = self._line(policy.bundle)
+        line = lineup.lines[policy.bundle]
         split_ns = time.perf_counter_ns()
         with self._admission.enter(line.funnel.pace.request_ms):
             user = await self._features.fetch(request.user_id)
             fetched_ns = time.perf_counter_ns()
             now_us = self._clock()
-            query = _query(request, user, policy, now_us)
+            query = _query(request, self._sign(new_event_id()), user, policy, now_us)
             outcome = await line.answer(query, deadline)
             ranked_ns = time.perf_counter_ns()
             latency_us = {
@@ -117,12 +114,13 @@ class Cascade:
                 scores=outcome.scores,
                 stages=outcome.stages,
                 latency_us=latency_us,
-                degraded=outcome.degraded,
+                degraded=(*user.degraded, *outcome.degraded),
             )
-            await self._log.append_ranking(event)
+            degraded = (*event.degraded, *await self._log.append_ranking(event))
             latency_us["log"] = (time.perf_counter_ns() - ranked_ns) // 1000
-        self._metrics.observe_answer(line.funnel.bundle, latency_us, outcome.degraded)
-        return Answer(_body(event, split, outcome), latency_us)
+        self._metrics.observe_answer(line.funnel.bundle, split.assignments, latency_us, degraded)
+        self._bundles.answered(policy.bundle, query, outcome)
+        return Answer(_body(event, split, outcome, degraded), latency_us)
 
     def _policy(self, split: Split) -> Policy:
         if split.config_sha != self._policies_sha:
@@ -134,17 +132,12 @@ class Cascade:
             policy = self._policies[variants] = parse_policy(split.params)
         return policy
 
-    def _line(self, name: str) -> Line:
-        """The line of the bundle now served under a name; an earlier bundle's is let go."""
-        funnel, line = self._catalog[name], self._lines.get(name)
-        if line is None or line.funnel is not funnel:
-            line = self._lines[name] = Line(funnel, self._max_batch)
-        return line
 
-
-def _query(request: RecommendRequest, user: UserState, policy: Policy, now_us: int) -> Query:
+def _query(
+    request: RecommendRequest, request_id: str, user: UserState, policy: Policy, now_us: int
+) -> Query:
     return Query(
-        request_id=new_event_id(),
+        request_id=request_id,
         user=user,
         context=request.context,
         exclude=request.exclude,
@@ -155,7 +148,9 @@ def _query(request: RecommendRequest, user: UserState, policy: Policy, now_us: i
     )
 
 
-def _body(event: RankingEvent, split: Split, outcome: Outcome) -> dict[str, object]:
+def _body(
+    event: RankingEvent, split: Split, outcome: Outcome, degraded: tuple[str, ...]
+) -> dict[str, object]:
     """The `RecommendResponse` of an answer, without the cost of the model."""
     items = [
         {"item_id": item_id, "position": position, "score": score}
@@ -171,7 +166,7 @@ def _body(event: RankingEvent, split: Split, outcome: Outcome) -> dict[str, obje
             for a in split.assignments
         ],
         "bundle": event.bundle,
-        "degraded": event.degraded,
+        "degraded": degraded,
     }
     if outcome.explanations is not None:
         for item, explanation in zip(items, outcome.explanations, strict=True):
@@ -185,4 +180,5 @@ def _body(event: RankingEvent, split: Split, outcome: Outcome) -> dict[str, obje
             }
             for stage in outcome.stages
         ]
+        body["latency_us"] = event.latency_us
     return body

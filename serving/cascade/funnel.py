@@ -19,7 +19,9 @@ from serving.cascade.query import Outcome, Query
 from serving.cascade.rank import Ranker, RankError
 from serving.cascade.recall.recall import Recall
 from serving.cascade.recall.recalled import Float32, Recalled, RecallQuery
-from serving.cascade.rerank.rerank import Reranker
+from serving.cascade.rerank.reranker import Reranker
+from serving.cascade.rerank.ruling import Ruling
+from serving.cascade.stock import Stock
 from serving.state.feature_store import UserState
 from training.bundle import Manifest
 from training.features import Int64, RequestTensors, encode_request, item_keys
@@ -40,11 +42,13 @@ class Funnel:
         recall: Recall,
         rankers: Sequence[Ranker],
         reranker: Reranker,
+        stock: Stock,
     ) -> None:
-        """Serve a bundle through its loaded stages."""
+        """Serve a bundle through its loaded stages; `stock` keeps its items up to date."""
         self.manifest = manifest
         self.bundle = f"{manifest.name}@{manifest.version}"
         self.items = items
+        self.stock = stock
         self.pace = Pace()
         self._recall = recall
         self._rankers = tuple(rankers)
@@ -110,23 +114,31 @@ class Funnel:
         return RequestTensors(*(torch.cat(parts) for parts in zip(*single, strict=True)))
 
     def _popular(self, query: Query) -> Passage:
-        recalled = self._recall.popular(self._recall_query(query, np.empty(0, dtype=np.int64)))
-        return self._passage(query, recalled)
+        ruling = self._reranker.ruling(query.context, query.ts_us)
+        about = self._recall_query(query, ruling, np.empty(0, dtype=np.int64))
+        return self._passage(query, ruling, self._recall.popular(about))
 
-    def _recall_query(self, query: Query, history_rows_L: Int64) -> RecallQuery:
-        excluded = np.array([self.items.index.row(i) for i in query.exclude], dtype=np.int64)
+    def _recall_query(self, query: Query, ruling: Ruling, history_rows_L: Int64) -> RecallQuery:
+        excluded = np.concatenate([self._excluded(query), ruling.blocked_rows])
         return RecallQuery(history_rows_L, excluded, query.num, query.policy)
+
+    def _excluded(self, query: Query) -> Int64:
+        return np.array([self.items.index.row(i) for i in query.exclude], dtype=np.int64)
 
     def _recalled(self, queries: Sequence[Query], tensors: RequestTensors) -> list[Passage]:
         users_BD = self._recall.encode(tensors)
+        rulings = [self._reranker.ruling(query.context, query.ts_us) for query in queries]
+        history_BL = tensors.history_rows_BL.numpy()
         asked = [
-            self._recall_query(query, rows_L)
-            for query, rows_L in zip(queries, tensors.history_rows_BL.numpy(), strict=True)
+            self._recall_query(query, ruling, rows_L)
+            for query, ruling, rows_L in zip(queries, rulings, history_BL, strict=True)
         ]
         passages = []
         found = self._recall.candidates(users_BD, asked)
-        for query, user_D, about, recalled in zip(queries, users_BD, asked, found, strict=True):
-            passage = self._passage(query, recalled)
+        for query, ruling, user_D, about, recalled in zip(
+            queries, rulings, users_BD, asked, found, strict=True
+        ):
+            passage = self._passage(query, ruling, recalled)
             drawn = self._recall.sample_dropped(
                 passage.rng, recalled.rows_N, about.excluded_rows, TRACED_DROPPED
             )
@@ -135,8 +147,8 @@ class Funnel:
             passages.append(passage)
         return passages
 
-    def _passage(self, query: Query, recalled: Recalled) -> Passage:
-        return Passage(query, recalled, self.items, self.manifest.stages[0].name)
+    def _passage(self, query: Query, ruling: Ruling, recalled: Recalled) -> Passage:
+        return Passage(query, ruling, recalled, self.items, self.manifest.stages[0].name)
 
     def _ranked(
         self,
@@ -173,14 +185,20 @@ class Funnel:
     def _outcome(self, passage: Passage) -> Outcome:
         query = passage.query
         reranked = self._reranker.order(
-            passage.rows_N, passage.scores_N, num=query.num, policy=query.policy
+            passage.rows_N,
+            passage.scores_N,
+            num=query.num,
+            policy=query.policy,
+            ruling=passage.ruling,
+            excluded_rows=self._excluded(query),
+            ranked=passage.ranked,
         )
         return Outcome(
             item_ids=self.items.item_ids(reranked.rows_K),
             scores=tuple(reranked.scores_K.tolist()),
             stages=tuple(passage.traces),
             latency_us={},
-            degraded=passage.degraded,
+            degraded=(*passage.degraded, *reranked.degraded),
             explanations=passage.explained(reranked.rows_K, reranked.rules_K, self._recall.sources)
             if query.explain
             else None,

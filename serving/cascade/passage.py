@@ -11,6 +11,7 @@ from abtest.events import StageTrace
 from serving.cascade.items import Items
 from serving.cascade.query import Explanation, Query
 from serving.cascade.recall.recalled import Float32, Recalled
+from serving.cascade.rerank.ruling import Ruling
 from training.features import Int64
 
 TRACED_SURVIVORS = 20
@@ -20,9 +21,19 @@ TRACED_DROPPED = 10
 class Passage:
     """Candidates of one request, best first, and the traces of the stages behind it."""
 
-    def __init__(self, query: Query, recalled: Recalled, items: Items, recall_stage: str) -> None:
+    def __init__(
+        self,
+        query: Query,
+        ruling: Ruling,
+        recalled: Recalled,
+        items: Items,
+        recall_stage: str,
+    ) -> None:
         """Begin with what was recalled."""
         self.query = query
+        self.ruling = ruling
+        self.ranked = False
+        """The scores are logits of a ranking stage."""
         self.rng = Random(query.request_id)
         self.rows_N = recalled.rows_N
         self.scores_N = recalled.scores_N
@@ -46,6 +57,7 @@ class Passage:
         order = np.argsort(-scores_N, kind="stable")
         self.rows_N, self.scores_N = self.rows_N[order], scores_N[order]
         self._scored.append((name, self.rows_N, self.scores_N))
+        self.ranked = True
         rest = range(survivors, len(order))
         drawn = self.rng.sample(rest, min(TRACED_DROPPED, len(rest)))
         n_out = min(survivors, len(order))

@@ -2,20 +2,42 @@
 
 A history is a string of 16-byte records, oldest first: item key (uint64) and time in microseconds
 (int64), little endian. Appending is one APPEND, reading the newest entries one GETRANGE.
+
+Users that were read are kept in memory, for when the store is away.
 """
 
-from collections.abc import Mapping
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 import redis.asyncio
 
+from serving.cascade.batching import Batcher
+from serving.state.breaker import Breaker
 from training.features import Int64, UInt64
 
 RECORD = np.dtype([("key", "<u8"), ("ts_us", "<i8")])
 REMEMBERED_INTERACTION_IDS = 1000
 """So many of a user's last lists of interactions are recognized when they come again."""
+
+MAX_BATCH = 64
+MAX_KNOWN_BYTES = 64 << 20
+MAX_FAILURES = 3
+PROBE_AFTER_S = 0.5
+
+STALE = "features_stale"
+"""The store is away; this is what it said last."""
+MISSING = "features_missing"
+"""The store is away and never told of this user, who is answered like a newcomer."""
+
+_ENTRY_BYTES = 300
+"""Of memory that keeping a user takes beside the data."""
+
+logger = logging.getLogger(__name__)
 
 _APPEND = """
 if ARGV[3] ~= '' then
@@ -39,28 +61,98 @@ class UserState(NamedTuple):
     features: dict[str, str | None]
     history_keys: UInt64
     history_ts_us: Int64
+    degraded: tuple[str, ...] = ()
+    """Why this may not be what the store knows: `features_stale` or `features_missing`."""
+
+
+class _Packed(NamedTuple):
+    """A user as the store has it."""
+
+    features: bytes | None
+    history: bytes
+
+    def unpack(self, degraded: tuple[str, ...] = ()) -> UserState:
+        history = np.frombuffer(self.history, dtype=RECORD)
+        features: dict[str, str | None] = orjson.loads(self.features) if self.features else {}
+        return UserState(
+            features,
+            history["key"].astype(np.uint64),
+            history["ts_us"].astype(np.int64),
+            degraded,
+        )
+
+
+_NOTHING = _Packed(None, b"")
 
 
 class FeatureStore:
-    """Reads and writes users."""
+    """Reads and writes users. Reading does not fail: it falls back to what was last known."""
 
-    def __init__(self, client: redis.asyncio.Redis, history_length: int) -> None:
-        """Keep at least the newest `history_length` interactions of every user."""
+    def __init__(
+        self,
+        quick: redis.asyncio.Redis,
+        client: redis.asyncio.Redis,
+        history_length: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keep at least the newest `history_length` interactions of every user.
+
+        Args:
+            quick: client of the store for reads, with a timeout short enough for a request.
+            client: of the same store, for writes.
+            history_length: in interactions.
+            clock: seconds, from any beginning.
+        """
+        self._quick = quick
         self._client = client
         self._kept_bytes = history_length * RECORD.itemsize
         self._append = client.register_script(_APPEND)
+        self._reads = Batcher(self._read, MAX_BATCH)
+        self._breaker = Breaker(clock, MAX_FAILURES, PROBE_AFTER_S)
+        self._known: OrderedDict[str, _Packed] = OrderedDict()
+        self._known_bytes = 0
+
+    @property
+    def away(self) -> bool:
+        """Whether reads are not even tried, because the last ones failed."""
+        return self._breaker.open
+
+    def note_store_is_back(self) -> None:
+        """Read again: the store has answered somebody else in time."""
+        self._breaker.succeeded()
 
     async def fetch(self, user_id: str) -> UserState:
-        """Features and newest interactions of a user, in one round trip."""
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.get(_features_key(user_id))
-        pipeline.getrange(_history_key(user_id), -self._kept_bytes, -1)
-        raw, blob = await pipeline.execute()
-        history = np.frombuffer(blob, dtype=RECORD)
-        features: dict[str, str | None] = orjson.loads(raw) if raw else {}
-        return UserState(
-            features, history["key"].astype(np.uint64), history["ts_us"].astype(np.int64)
-        )
+        """Features and newest interactions of a user; concurrent reads share a round trip."""
+        packed = await self._reads.submit(user_id) if self._breaker.allow() else None
+        if packed is not None:
+            self._remember(user_id, packed)
+            return packed.unpack()
+        known = self._known.get(user_id)
+        return _NOTHING.unpack((MISSING,)) if known is None else known.unpack((STALE,))
+
+    async def _read(self, user_ids: Sequence[str]) -> list[_Packed] | list[None]:
+        pipeline = self._quick.pipeline(transaction=False)
+        for user_id in user_ids:
+            pipeline.get(_features_key(user_id))
+            pipeline.getrange(_history_key(user_id), -self._kept_bytes, -1)
+        try:
+            replies: list[Any] = await pipeline.execute()
+        except redis.RedisError as error:
+            self._breaker.failed()
+            logger.warning("users cannot be read: %s", error)
+            return [None] * len(user_ids)
+        self._breaker.succeeded()
+        return [_Packed(*pair) for pair in zip(replies[::2], replies[1::2], strict=True)]
+
+    def _remember(self, user_id: str, packed: _Packed) -> None:
+        """Keep a user for when the store is away; the one read longest ago makes room."""
+        forgotten = self._known.pop(user_id, None)
+        self._known[user_id] = packed
+        self._known_bytes += _size(packed) - (0 if forgotten is None else _size(forgotten))
+        while self._known_bytes > MAX_KNOWN_BYTES:
+            _, oldest = self._known.popitem(last=False)
+            self._known_bytes -= _size(oldest)
 
     async def append(
         self, user_id: str, keys: UInt64, ts_us: Int64, interaction_id: str | None
@@ -87,6 +179,10 @@ class FeatureStore:
         pipeline.set(_history_key(user_id), blob)
         pipeline.delete(_interactions_key(user_id))
         await pipeline.execute()
+
+
+def _size(packed: _Packed) -> int:
+    return len(packed.features or b"") + len(packed.history) + _ENTRY_BYTES
 
 
 def _features_key(user_id: str) -> str:

@@ -15,7 +15,11 @@ from serving.settings import Settings
 from serving.state.valkey import EmbeddedValkey, StoreError
 
 TIMEOUT_S = 2.0
+QUICK_TIMEOUT_S = 0.05
+"""For what a recommendation waits for: it is answered without, rather than late."""
 MAX_CONNECTIONS = 128
+
+_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError)
 
 logger = logging.getLogger(__name__)
 
@@ -25,20 +29,24 @@ __all__ = ["Store", "StoreError"]
 class Store:
     """An open store, and clients to it.
 
-    Clients never send a command twice: a command whose reply got lost may have been executed, and
-    an append is not idempotent.
+    Clients never send a command twice by themselves: a command whose reply got lost may have been
+    executed, and who sent it knows whether it may be repeated.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, may_be_away: bool = False) -> None:
         """Open the store the settings ask for.
 
+        Args:
+            settings: name a store by URL, or the data directory of an embedded one.
+            may_be_away: a named store that does not answer is used as soon as it does.
+
         Raises:
-            StoreError: it cannot be reached or started.
+            StoreError: it cannot be reached or started, or it refuses us.
         """
         self._url = settings.redis_url or ""
         self._embedded = None if self._url else EmbeddedValkey(settings.valkey_dir)
         if self._url:
-            self._check_external()
+            self._check_external(may_be_away=may_be_away)
 
     def __enter__(self) -> Self:
         """The store itself, closed at the end of the block."""
@@ -60,11 +68,11 @@ class Store:
             return redis.Redis(unix_socket_path=str(self._embedded.socket_path), **options)
         return redis.Redis.from_url(self._url, **options)
 
-    def client(self) -> redis.asyncio.Redis:
-        """A client for the event loop, with short timeouts."""
+    def client(self, timeout_s: float = TIMEOUT_S) -> redis.asyncio.Redis:
+        """A client for the event loop that waits so long for a reply."""
         options: dict[str, Any] = {
-            "socket_timeout": TIMEOUT_S,
-            "socket_connect_timeout": TIMEOUT_S,
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
             "retry": AsyncRetry(NoBackoff(), 0),
             "max_connections": MAX_CONNECTIONS,
             "timeout": TIMEOUT_S,
@@ -93,16 +101,23 @@ class Store:
         if self._embedded is not None:
             self._embedded.close()
 
-    def _check_external(self) -> None:
+    def _check_external(self, *, may_be_away: bool) -> None:
         try:
             with self.sync_client(timeout_s=5.0) as client:
                 client.ping()
                 _warn_of_weak_durability(client)
+        except _AWAY as error:
+            if not may_be_away or isinstance(error, redis.AuthenticationError):
+                raise self._unusable(error) from error
+            logger.warning("store %s is away (%s)", _without_password(self._url), error)
         except (ValueError, redis.RedisError) as error:
-            raise StoreError(
-                f"store {_without_password(self._url)} cannot be used ({error}); "
-                "CASCADE_REDIS_URL must name a running Redis or Valkey, as redis://host:6379/0"
-            ) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"store {_without_password(self._url)} cannot be used ({error}); "
+            "CASCADE_REDIS_URL must name a running Redis or Valkey, as redis://host:6379/0"
+        )
 
 
 def _warn_of_weak_durability(client: redis.Redis) -> None:
@@ -113,10 +128,9 @@ def _warn_of_weak_durability(client: redis.Redis) -> None:
         return
     if found.get("appendonly") != "yes":
         logger.warning("the store has appendonly=no: its restart loses acknowledged events")
-    elif found.get("appendfsync") != "always":
+    elif found.get("appendfsync") == "no":
         logger.warning(
-            "the store has appendfsync=%s: a power cut may lose the last acknowledged events",
-            found.get("appendfsync"),
+            "the store has appendfsync=no: a power cut loses what it took in its last half minute"
         )
 
 

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import duckdb
 import pyarrow.parquet as pq
@@ -246,3 +247,14 @@ def test_a_foreign_entry_is_named_and_nothing_is_lost(
     assert not valkey.exists(LOCK)
     valkey.xdel(STREAM, name)
     assert archive(valkey, tmp_path) == 2
+
+
+def test_files_hold_only_what_the_store_has_on_its_disk(
+    valkey: redis.Redis, tmp_path: Path
+) -> None:
+    valkey.config_resetstat()
+    append(valkey, days(1))
+    archive(valkey, tmp_path)
+    commands = cast("dict[str, dict[str, int]]", valkey.info("commandstats"))
+    assert commands["cmdstat_waitaof"]["calls"] == 1
+    assert commands["cmdstat_waitaof"]["failed_calls"] == 0

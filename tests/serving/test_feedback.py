@@ -1,9 +1,13 @@
+import time
 from typing import Any
 
 import httpx
 import pytest
 
+from abtest.events import new_event_id
+from serving.api.signature import open_signer
 from serving.feedback import FeedbackError, parse
+from tests.serving.world import ServerProcess
 
 TS = "2026-03-01T12:00:00Z"
 
@@ -73,6 +77,20 @@ def test_bad_events_do_not_spoil_good_ones(http: httpx.Client, answer: dict[str,
             "feedback is about recommended items",
         },
     ]
+
+
+@pytest.mark.parametrize(("age_days", "accepted"), [(0, 1), (6, 1), (8, 0)])
+def test_genuine_answer_that_is_not_found_is_waited_for_if_it_is_young(
+    http: httpx.Client, server: ServerProcess, answer: dict[str, Any], age_days: int, accepted: int
+) -> None:
+    """It may be in the journal of another worker, until what was kept of it has expired."""
+    made_ms = time.time_ns() // 1_000_000 - age_days * 86_400_000
+    event_id = f"{made_ms:012x}" + new_event_id()[12:]
+    request_id = open_signer(server.data_dir, None).sign(event_id)
+    reply = post(http, {**event(answer), "request_id": request_id})
+    assert reply["accepted"] == accepted
+    reason = f"request_id {request_id!r} is unknown; send the request_id of an answer of the last"
+    assert [r["reason"][: len(reason)] for r in reply["rejected"]] == [reason][accepted:]
 
 
 GOOD: dict[str, object] = {

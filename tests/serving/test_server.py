@@ -122,11 +122,13 @@ def test_metrics_count_requests_steps_and_feedback(http: httpx.Client) -> None:
     http.get("/nowhere")
     text = http.get("/metrics").text
     bundle = answer["bundle"]
+    arm = "dftopk-vs-baseline/" + answer["experiments"][0]["variant"]
     for line in (
         'cascade_http_requests_total{method="POST",route="/v1/recommend",status="200"} 1.0',
         'cascade_http_requests_total{method="any",route="unmatched",status="404"} 1.0',
         f'cascade_degraded_answers_total{{bundle="{bundle}",reason="rank_failed:rank"}} 1.0',
-        f'cascade_step_seconds_count{{bundle="{bundle}",step="retrieval"}} 1.0',
+        f'cascade_step_seconds_count{{bundle="{bundle}",step="retrieval",variants="{arm}"}} 1.0',
+        f'cascade_answers_total{{bundle="{bundle}",variant="{arm}"}} 1.0',
         'cascade_feedback_events_total{outcome="accepted"} 1.0',
         'cascade_feedback_events_total{outcome="duplicate"} 1.0',
         'cascade_feedback_events_total{outcome="rejected"} 1.0',
@@ -136,7 +138,7 @@ def test_metrics_count_requests_steps_and_feedback(http: httpx.Client) -> None:
 
 def test_health_readiness_docs_and_experiments(http: httpx.Client) -> None:
     assert http.get("/healthz").json() == {"status": "ok"}
-    assert http.get("/readyz").json() == {"status": "ready"}
+    assert http.get("/readyz").json() == {"status": "ready", "degraded": []}
     assert http.get("/docs").status_code == 200
     paths = http.get("/openapi.json").json()["paths"]
     assert {"/v1/recommend", "/v1/events", "/v1/users/{user_id}"} <= set(paths)
@@ -145,28 +147,12 @@ def test_health_readiness_docs_and_experiments(http: httpx.Client) -> None:
     assert running["bundles"]["dftopk"]["stages"] == ["retrieval", "rank"]
 
 
-def test_killed_store_answers_503_and_comes_back_with_everything(
-    http: httpx.Client, server: ServerProcess
-) -> None:
-    answer = http.post("/v1/recommend", json={"user_id": "k", "num": 1}).json()
+def test_killed_store_is_started_again(http: httpx.Client, server: ServerProcess) -> None:
     direct = redis.Redis(unix_socket_path=str(server.data_dir / "valkey" / "valkey.sock"))
     info: Any = direct.info("server")
-    os.kill(info["process_id"], signal.SIGSTOP)  # away, but it may come back
-    try:
-        response = http.post("/v1/recommend", json={"user_id": "k"})
-        assert response.status_code == 503
-        assert response.headers["retry-after"] == "1"
-        assert response.headers["content-type"] == "application/problem+json"
-        assert response.json()["detail"].startswith("the store is away, nothing was acknowledged")
-        assert http.get("/readyz").status_code == 503
-    finally:
-        os.kill(info["process_id"], signal.SIGKILL)
-    server.wait_until_ready()
-    about = {"request_id": answer["request_id"], "item_id": answer["items"][0]["item_id"]}
-    click = {"event_id": "k1", "type": "click", "event_ts": "2026-01-01T00:00:00Z", **about}
-    reply = http.post("/v1/events", json={"events": [click]}).json()
-    assert reply == {"accepted": 1, "duplicates": 0, "rejected": []}
+    os.kill(info["process_id"], signal.SIGKILL)
     wait_for_metric(server, r"cascade_store_restarts_total 1\.0")
+    assert http.post("/v1/recommend", json={"user_id": "k", "num": 1}).status_code == 200
 
 
 def test_archiver_moves_events_and_survives_failures(tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ class Reranked(NamedTuple):
 
     rows_K: Int64
     scores_K: NDArray[np.float32]
-    """The value each was chosen by; not always descending: pins and diversity move items."""
+    """What each was valued by: its logit, or the natural logarithm of its value where exponents or
+    boosts make a value of their own. Not always descending: pins, caps and diversity move items."""
     rules_K: tuple[tuple[str, ...], ...]
     """Names of the rules that touched each item, such as `pin:spring` or `mmr`."""
+    degraded: tuple[str, ...] = ()
+    """Rules that could not be kept, such as `cap_broken:brands`."""

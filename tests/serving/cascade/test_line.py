@@ -17,6 +17,7 @@ from serving.cascade.line import Line
 from serving.cascade.policy import Policy
 from serving.cascade.query import Outcome, Query
 from serving.state.feature_store import UserState
+from tests.serving.unruled import no_rules
 from tests.serving.world import write_tiny_bundle
 
 NEWCOMER = UserState({}, np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64))
@@ -25,7 +26,7 @@ ENOUGH_MS = 10_000.0
 
 @pytest.fixture
 def funnel(tmp_path: Path) -> Funnel:
-    return load_funnel(write_tiny_bundle(tmp_path / "tiny"), torch.device("cpu"))
+    return load_funnel(write_tiny_bundle(tmp_path / "tiny"), torch.device("cpu"), no_rules())
 
 
 def query(**changes: Any) -> Query:  # noqa: ANN401

@@ -1,13 +1,23 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from serving.settings import Settings
-from serving.state.feature_store import REMEMBERED_INTERACTION_IDS, FeatureStore
+from serving.state.feature_store import (
+    MAX_FAILURES,
+    PROBE_AFTER_S,
+    REMEMBERED_INTERACTION_IDS,
+    FeatureStore,
+    UserState,
+)
 from serving.state.store import Store
 from training.features import item_keys
 
@@ -25,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def with_features(store: Store, use: Use[Result]) -> Result:
     async def run() -> Result:
         async with store.client() as client:
-            return await use(FeatureStore(client, LENGTH))
+            return await use(FeatureStore(client, client, LENGTH))
 
     return asyncio.run(run())
 
@@ -102,3 +112,64 @@ def test_concurrent_duplicates_append_once(store: Store) -> None:
         return sum(await asyncio.gather(*each))
 
     assert with_features(store, use) == 1
+
+
+def test_concurrent_reads_share_round_trips(store: Store) -> None:
+    async def use(features: FeatureStore) -> list[UserState]:
+        await features.put("known", {"a": "x"}, item_keys("p"), times(1))
+        return await asyncio.gather(*(features.fetch(f) for f in ["known", "nobody"] * 50))
+
+    def connections(client: redis.Redis) -> int:
+        stats: Any = client.info("stats")
+        return int(stats["total_connections_received"])
+
+    with store.sync_client() as client:
+        before = connections(client)
+        states = with_features(store, use)
+        # One that writes and reads: the first batch ends before the second is sent.
+        assert connections(client) - before == 1
+    assert [state.features for state in states] == [{"a": "x"}, {}] * 50
+
+
+def test_store_that_is_away_is_answered_from_memory_and_looked_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+
+    async def run() -> None:
+        nonlocal now_s
+        away = redis.asyncio.Redis(
+            unix_socket_path="/nonexistent", retry=Retry(NoBackoff(), 0), socket_timeout=0.05
+        )
+        async with store.client() as client, away:
+            features = FeatureStore(client, client, LENGTH, clock=lambda: now_s)
+            await features.put("kept", {"a": "x"}, item_keys("p"), times(7))
+            fresh = await features.fetch("kept")
+            assert (fresh.features, fresh.degraded) == ({"a": "x"}, ())
+            monkeypatch.setattr(features, "_quick", away)
+            for _ in range(MAX_FAILURES):
+                assert not features.away
+                stale = await features.fetch("kept")
+                assert stale.history_ts_us.tolist() == [7]
+                assert (stale.features, stale.degraded) == ({"a": "x"}, ("features_stale",))
+            assert features.away
+            missing = await features.fetch("never read")
+            assert (missing.features, missing.degraded) == ({}, ("features_missing",))
+            monkeypatch.setattr(features, "_quick", client)
+            assert (await features.fetch("kept")).degraded == ("features_stale",)
+            now_s += PROBE_AFTER_S
+            assert (await features.fetch("kept")).degraded == ()
+            assert not features.away
+
+    asyncio.run(run())
+
+
+def test_memory_is_bounded_by_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.state.feature_store.MAX_KNOWN_BYTES", 1000)
+
+    async def use(features: FeatureStore) -> tuple[list[str], int]:
+        for user in ("a", "b", "a", "c", "d"):
+            await features.fetch(user)
+        return list(features._known), features._known_bytes
+
+    assert with_features(store, use) == (["a", "c", "d"], 900)

@@ -9,24 +9,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from serving.bundles.catalog import load_funnel
+from serving.bundles.loading import Loader, load_funnel
+from tests.serving.bundles.candidates import altered
+from tests.serving.unruled import no_rules
 from tests.serving.world import write_tiny_bundle
-from training.bundle import (
-    EMBEDDINGS,
-    INDEX,
-    MANIFEST,
-    Bundle,
-    BundleError,
-    Manifest,
-    open_bundle,
-    sha256_of,
-)
+from training.bundle import EMBEDDINGS, INDEX, ITEMS, BundleError
 
 CPU = torch.device("cpu")
 
 
 class Mute(nn.Module):
-    """Has no `encode_user`."""
+    """Has its table, and no `encode_user`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("vectors_RD", torch.empty(0, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -36,15 +33,6 @@ def small_index(path: Path) -> None:
     index = faiss.IndexFlatIP(3)
     index.add(np.zeros((7, 3), dtype=np.float32))
     faiss.write_index(index, str(path))
-
-
-def altered(bundle: Bundle, name: str, write: Callable[[Path], object]) -> Bundle:
-    """The bundle with one file rewritten and its checksum renewed."""
-    write(bundle.file(name))
-    files = bundle.manifest.files | {name: sha256_of(bundle.file(name))}
-    manifest: Manifest = bundle.manifest.model_copy(update={"files": files})
-    bundle.file(MANIFEST).write_text(manifest.model_dump_json())
-    return open_bundle(bundle.path)
 
 
 @pytest.mark.parametrize(
@@ -70,4 +58,19 @@ def test_contents_that_do_not_fit(
 ) -> None:
     bundle = altered(write_tiny_bundle(tmp_path / "tiny"), name, write)
     with pytest.raises(BundleError, match=message):
-        load_funnel(bundle, CPU)
+        load_funnel(bundle, CPU, no_rules())
+
+
+def test_folder_that_is_not_there(tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path / "tiny")
+    (tmp_path / ".draft").mkdir()
+    loader = Loader(tmp_path, CPU, no_rules())
+    assert loader.sources() == ["tiny"]
+    with pytest.raises(BundleError, match=r"there is no folder 'tony' in .*, there are \['tiny'\]"):
+        loader.load("tony")
+
+
+def test_table_that_is_no_table(tmp_path: Path) -> None:
+    altered(write_tiny_bundle(tmp_path / "tiny"), ITEMS, lambda p: p.write_bytes(b"x" * 100))
+    with pytest.raises(BundleError, match=r"its tables cannot be read .*; export the run again"):
+        Loader(tmp_path, CPU, no_rules()).load("tiny")

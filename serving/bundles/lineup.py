@@ -1,0 +1,50 @@
+"""Lineup: the experiments and the bundles that requests are answered by, as one."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from abtest.experiment import ExperimentConfig, ExperimentError
+from abtest.splitter import Splitter
+from serving.bundles.loading import Loader
+from serving.cascade.line import Line
+
+BUNDLE_PARAMETER = "bundle"
+"""The experiment parameter that names the bundle to answer with."""
+
+
+class Lineup(NamedTuple):
+    """Never changed, only replaced: a request that took one sees the same until its end."""
+
+    splitter: Splitter
+    lines: Mapping[str, Line]
+    """By served name; each name that the experiments can give is among them."""
+
+
+def names_served(config: ExperimentConfig) -> tuple[str, ...]:
+    """The names of bundles that a configuration can give, sorted.
+
+    Raises:
+        ExperimentError: it sets no bundle by default.
+    """
+    if not isinstance(config.defaults.get(BUNDLE_PARAMETER), str):
+        raise ExperimentError(
+            f"[defaults] must set {BUNDLE_PARAMETER!r} to the name of a bundle; "
+            f"it sets {sorted(config.defaults)}"
+        )
+    variants = [v for layer in config.layers for e in layer.experiments for v in e.variants]
+    values = (config.defaults, *(variant.params for variant in variants))
+    return tuple(sorted({str(v[BUNDLE_PARAMETER]) for v in values if BUNDLE_PARAMETER in v}))
+
+
+def check_sources(wanted: Iterable[str], loader: Loader) -> None:
+    """Check that bundles are on disk, before any is loaded.
+
+    Raises:
+        ExperimentError: one is not.
+    """
+    there = loader.sources()
+    for name in sorted(set(wanted) - set(there)):
+        raise ExperimentError(
+            f"the experiments name bundle {name!r}, which is not in {loader.folder}; "
+            f"there are {there}"
+        )

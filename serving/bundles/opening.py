@@ -1,0 +1,171 @@
+"""Opening: bundles and experiments from disk, then kept at what is chosen while they serve."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import redis
+import redis.asyncio
+
+from abtest.experiment import ExperimentConfig, load_config
+from serving.bundles.catalog import Catalog, load_named
+from serving.bundles.choice import TOPIC, Choice, ChoiceStore, remembered
+from serving.bundles.experiments_file import POLL_INTERVAL_S, ExperimentsFile
+from serving.bundles.fleet import CatchUp, Fleet
+from serving.bundles.lineup import Lineup
+from serving.bundles.loading import Loader, choose_device
+from serving.bundles.recording import Recording
+from serving.bundles.shadow import FLUSH_INTERVAL_S, Shadows
+from serving.bundles.tally_store import TallyStore
+from serving.cascade.funnel import Funnel
+from serving.cascade.line import Line
+from serving.cascade.query import Outcome, Query
+from serving.cascade.rerank.rulebook import POLL_INTERVAL_S as RULES_INTERVAL_S
+from serving.cascade.rerank.rulebook import Rulebook
+from serving.settings import Settings
+from serving.state.control import Control
+from serving.state.periodic import periodically
+from serving.telemetry.metrics import Metrics
+
+MEMORY = "bundles.json"
+"""File of the data directory that repeats which folders were activated."""
+SWEEP_INTERVAL_S = 0.2
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class OnDisk:
+    """What a server begins with, before it has a store."""
+
+    experiments_path: Path
+    memory: Path
+    config: ExperimentConfig
+    rulebook: Rulebook
+    loader: Loader
+    choices: Mapping[str, Choice]
+    funnels: dict[str, Funnel]
+
+    @property
+    def history_length(self) -> int:
+        """The longest history any of the bundles looks at."""
+        return max(f.manifest.features.history_length for f in self.funnels.values())
+
+    def hand_over(self) -> dict[str, Funnel]:
+        """The bundles, which are not held here any more: they shall be freed when swapped."""
+        funnels, self.funnels = self.funnels, {}
+        return funnels
+
+
+class Bundles(NamedTuple):
+    """What the routes and the cascade use."""
+
+    catalog: Catalog
+    fleet: Fleet
+    experiments_file: ExperimentsFile
+    shadows: Shadows
+    recording: Recording
+
+    @property
+    def lineup(self) -> Lineup:
+        """What a request that begins now is answered by, from its start to its end."""
+        return self.catalog.lineup
+
+    def answered(self, name: str, query: Query, outcome: Outcome) -> None:
+        """Take note of a request that the bundle of a name answered."""
+        self.recording.note(name, query, outcome)
+        self.shadows.offer(name, query, outcome)
+
+
+def load_from_disk(settings: Settings, metrics: Metrics) -> OnDisk:
+    """Load the experiments and the bundles they name.
+
+    Raises:
+        ExperimentError: the experiments are missing or wrong, or name a bundle that is not there.
+        BundleError: a bundle the experiments name is damaged.
+        RulesError: the business rules are wrong.
+        ValueError: the device is not there.
+    """
+    config = load_config(settings.experiments_path)
+    rulebook = Rulebook(settings.rules_path, metrics)
+    loader = Loader(settings.bundles_dir, choose_device(settings.device), rulebook)
+    memory = settings.data_dir / MEMORY
+    choices = remembered(memory)
+    funnels = load_named(loader, config, choices, memory)
+    return OnDisk(settings.experiments_path, memory, config, rulebook, loader, choices, funnels)
+
+
+@asynccontextmanager
+async def open_bundles(
+    disk: OnDisk,
+    client: redis.asyncio.Redis,
+    control: Control,
+    *,
+    catch_up: CatchUp,
+    make_line: Callable[[Funnel], Line],
+    busy: Callable[[], bool],
+    metrics: Metrics,
+) -> AsyncIterator[Bundles]:
+    """Serve what was loaded, and follow what is chosen.
+
+    Args:
+        disk: what was loaded.
+        client: of the store.
+        control: tells of choices that other workers made.
+        catch_up: brings a funnel's items to their state of now.
+        make_line: the line of requests in front of a funnel.
+        busy: whether requests are under way in this worker.
+        metrics: counts what happens.
+    """
+    store, recording = ChoiceStore(client), Recording()
+    fleet = Fleet(disk.loader, catch_up, metrics)
+    tallies = TallyStore(client, worker=uuid.uuid4().hex)
+    shadows = Shadows(fleet, store, tallies, recording, busy=busy, metrics=metrics)
+    await _enlist(fleet, disk.funnels.values())
+    catalog = Catalog(
+        disk.config,
+        disk.hand_over(),
+        disk.choices,
+        fleet=fleet,
+        store=store,
+        shadows=shadows,
+        recording=recording,
+        make_line=make_line,
+        memory=disk.memory,
+        metrics=metrics,
+    )
+    control.follow(TOPIC, catalog.follow)
+    experiments_file = ExperimentsFile(disk.experiments_path, catalog.adopt, metrics)
+    stopping = asyncio.Event()
+    tasks = [
+        asyncio.create_task(periodically(interval_s, stopping, step))
+        for interval_s, step in (
+            (POLL_INTERVAL_S, experiments_file.poll),
+            (RULES_INTERVAL_S, disk.rulebook.poll),
+            (SWEEP_INTERVAL_S, fleet.sweep),
+            (FLUSH_INTERVAL_S, shadows.flush),
+        )
+    ]
+    try:
+        yield Bundles(catalog, fleet, experiments_file, shadows, recording)
+    finally:
+        stopping.set()
+        await asyncio.gather(*tasks)
+        await shadows.settle()
+        try:
+            await shadows.flush()
+        except redis.RedisError as error:
+            logger.warning("what the shadows found last is lost (%s)", error)
+
+
+async def _enlist(fleet: Fleet, funnels: Iterable[Funnel]) -> None:
+    for funnel in funnels:
+        try:
+            await fleet.enlist(funnel)
+        except redis.RedisError as error:  # its items catch up when the store is back
+            logger.warning("%s answers with the items of its export (%s)", funnel.bundle, error)
