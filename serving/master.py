@@ -17,6 +17,8 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from serving.server import DRAIN_S, ServerError, listen, run
 from serving.settings import Settings
 from serving.state.store import Store
@@ -157,6 +159,7 @@ class _Master:
         if worker.number in self._turn:
             self._turn.remove(worker.number)
         code = worker.process.wait()
+        mark_process_dead(worker.process.pid, self._metrics_dir)  # type: ignore[no-untyped-call]
         if not worker.ready and not any(w.ready for w in self._workers.values()):
             raise ServerError(
                 f"worker {worker.number} ended with code {code} before it was ready; "

@@ -14,9 +14,16 @@ MAX_RETRY_AFTER_S = 30
 class OverloadedError(RuntimeError):
     """The worker has more to do than it can do in time."""
 
-    def __init__(self, message: str, retry_after_s: int) -> None:
-        """Say what is too much, and after how many seconds to try again."""
+    def __init__(self, reason: str, message: str, retry_after_s: int) -> None:
+        """Say what is too much, and after how many seconds to try again.
+
+        Args:
+            reason: `queue` or `deadline`, as it is counted.
+            message: for whoever asked.
+            retry_after_s: when there may be room again.
+        """
         super().__init__(message)
+        self.reason = reason
         self.retry_after_s = retry_after_s
 
 
@@ -41,6 +48,7 @@ class Admission:
         """
         if self.under_way >= self._limit:
             raise OverloadedError(
+                "queue",
                 f"{self.under_way} requests are under way and {self._limit} is the most; "
                 "try again after the time in Retry-After, or serve with more workers",
                 retry_after_s(self.under_way * request_ms),

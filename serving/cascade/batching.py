@@ -5,6 +5,7 @@ because more comes in while one runs (group commit).
 """
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -39,7 +40,8 @@ class Batcher(Generic[Question, Reply]):
         self._waiting.append((question, future))
         if self._task is None:
             # A task starts in the next turn of the loop, so what arrived in this turn goes along.
-            self._task = asyncio.create_task(self._drain())
+            # It works for several requests, so it carries the context of none.
+            self._task = asyncio.create_task(self._drain(), context=contextvars.Context())
         return await future
 
     async def _drain(self) -> None:

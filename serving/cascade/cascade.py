@@ -9,8 +9,9 @@ from abtest.events import RankingEvent, new_event_id
 from abtest.splitter import Split
 from serving.api.schemas import RecommendRequest
 from serving.bundles.opening import Bundles
-from serving.cascade.admission import Admission
+from serving.cascade.admission import Admission, OverloadedError
 from serving.cascade.deadline import Deadline
+from serving.cascade.line import Line
 from serving.cascade.policy import Policy, parse_policy
 from serving.cascade.query import Outcome, Query
 from serving.state.feature_store import FeatureStore, UserState
@@ -85,39 +86,55 @@ class Cascade:
         split = lineup.splitter.assign(request.user_id)
         policy = self._policy(split)
         line = lineup.lines[policy.bundle]
-        split_ns = time.perf_counter_ns()
-        with self._admission.enter(line.funnel.pace.request_ms):
-            user = await self._features.fetch(request.user_id)
-            fetched_ns = time.perf_counter_ns()
-            now_us = self._clock()
-            query = _query(request, self._sign(new_event_id()), user, policy, now_us)
-            outcome = await line.answer(query, deadline)
-            ranked_ns = time.perf_counter_ns()
-            latency_us = {
-                "split": (split_ns - started_ns) // 1000,
-                "features": (fetched_ns - split_ns) // 1000,
-                "wait": (ranked_ns - fetched_ns) // 1000 - sum(outcome.latency_us.values()),
-                **outcome.latency_us,
-                "total": (ranked_ns - started_ns) // 1000,
-            }
-            event = RankingEvent(
-                event_id=query.request_id,
-                event_ts_us=query.ts_us,
-                ingest_ts_us=now_us,
-                request_id=query.request_id,
-                unit=request.user_id,
-                experiments=split.assignments,
-                config_sha=split.config_sha,
-                bundle=line.funnel.bundle,
-                context=request.context,
-                item_ids=outcome.item_ids,
-                scores=outcome.scores,
-                stages=outcome.stages,
-                latency_us=latency_us,
-                degraded=(*user.degraded, *outcome.degraded),
-            )
-            degraded = (*event.degraded, *await self._log.append_ranking(event))
-            latency_us["log"] = (time.perf_counter_ns() - ranked_ns) // 1000
+        split_us = (time.perf_counter_ns() - started_ns) // 1000
+        try:
+            with self._admission.enter(line.funnel.pace.request_ms):
+                return await self._answered(request, deadline, split, policy, line, split_us)
+        except OverloadedError as error:
+            self._metrics.shed.labels(error.reason).inc()
+            raise
+
+    async def _answered(
+        self,
+        request: RecommendRequest,
+        deadline: Deadline,
+        split: Split,
+        policy: Policy,
+        line: Line,
+        split_us: int,
+    ) -> Answer:
+        started_ns = time.perf_counter_ns()
+        user = await self._features.fetch(request.user_id)
+        fetched_ns = time.perf_counter_ns()
+        now_us = self._clock()
+        query = _query(request, self._sign(new_event_id()), user, policy, now_us)
+        outcome = await line.answer(query, deadline)
+        ranked_ns = time.perf_counter_ns()
+        latency_us = {
+            "split": split_us,
+            "features": (fetched_ns - started_ns) // 1000,
+            "wait": (ranked_ns - fetched_ns) // 1000 - sum(outcome.latency_us.values()),
+            **outcome.latency_us,
+            "total": split_us + (ranked_ns - started_ns) // 1000,
+        }
+        event = RankingEvent(
+            event_id=query.request_id,
+            event_ts_us=query.ts_us,
+            ingest_ts_us=now_us,
+            request_id=query.request_id,
+            unit=request.user_id,
+            experiments=split.assignments,
+            config_sha=split.config_sha,
+            bundle=line.funnel.bundle,
+            context=request.context,
+            item_ids=outcome.item_ids,
+            scores=outcome.scores,
+            stages=outcome.stages,
+            latency_us=latency_us,
+            degraded=(*user.degraded, *outcome.degraded),
+        )
+        degraded = (*event.degraded, *await self._log.append_ranking(event))
+        latency_us["log"] = (time.perf_counter_ns() - ranked_ns) // 1000
         self._metrics.observe_answer(line.funnel.bundle, split.assignments, latency_us, degraded)
         self._bundles.answered(policy.bundle, query, outcome)
         return Answer(_body(event, split, outcome, degraded), latency_us)

@@ -63,6 +63,10 @@ class Funnel:
             outcomes.update(zip(numbers, self._answer(rung, alike), strict=True))
         return [outcomes[number] for number in range(len(queries))]
 
+    def blocked_rows(self, query: Query) -> Int64:
+        """Rows that the business rules keep out of a query's answer."""
+        return self._reranker.ruling(query.context, query.ts_us).blocked_rows
+
     def warm_up(self, batch_sizes: Sequence[int] = (1, 2)) -> None:
         """Run every module until it is compiled, for newcomers and for full histories."""
         policy = Policy(bundle=self.manifest.name)

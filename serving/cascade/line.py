@@ -40,6 +40,7 @@ class Line:
         outcome = await self._batcher.submit(_Place(query, deadline))
         if isinstance(outcome, _Late):
             raise OverloadedError(
+                "deadline",
                 f"the deadline passed {outcome.late_ms:.0f} ms before the request's turn; "
                 "try again after the time in Retry-After, or allow more time in X-Deadline-Ms",
                 retry_after_s(len(self._batcher) * self.funnel.pace.request_ms),

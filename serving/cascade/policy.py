@@ -5,9 +5,9 @@ the name of a field here. So an experiment on stage sizes or on the last order n
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from abtest.experiment import ExperimentConfig, ExperimentError, Parameter
 
@@ -42,6 +42,14 @@ class Policy(BaseModel):
     """Item field of which no value may fill more than `cap` places; empty for no cap."""
     cap: int = Field(default=0, ge=0, le=200)
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.cap_field) != bool(self.cap):
+            raise ValueError(
+                f"cap_field {self.cap_field!r} and cap {self.cap} only work together; set both"
+            )
+        return self
+
 
 def parse_policy(params: Mapping[str, Parameter]) -> Policy:
     """The policy that a split's parameters describe.
@@ -54,6 +62,8 @@ def parse_policy(params: Mapping[str, Parameter]) -> Policy:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in fault["loc"])
+        if not name:
+            raise ExperimentError(fault["msg"].removeprefix("Value error, ")) from error
         if fault["type"] == "extra_forbidden":
             raise ExperimentError(
                 f"parameter {name} is unknown; known are {sorted(Policy.model_fields)}"

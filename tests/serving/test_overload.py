@@ -67,6 +67,9 @@ def test_more_than_fits_is_turned_away_at_once_and_told_when_to_come_back(
     assert httpx.post(f"{narrow.url}/v1/recommend", json={"user_id": "u"}).status_code == 200
     shed = f'route="/v1/recommend",status="503"}} {float(statuses[503])}'
     assert shed in metrics(narrow)
+    assert f'cascade_shed_requests_total{{reason="queue"}} {float(statuses[503])}' in metrics(
+        narrow
+    )
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "60001"])

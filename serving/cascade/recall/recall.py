@@ -30,6 +30,8 @@ FILLED = "recall_filled"
 
 INDEX, HISTORY, POPULAR, FRESH = range(4)
 _NO_ROWS: Int64 = np.empty(0, dtype=np.int64)
+MOST_EXCLUDED = 1000
+"""So many excluded items can never make recall short; it is what one request may exclude."""
 _DRAWS = 20
 """An item that may not be drawn is drawn again, so many times on average."""
 
@@ -77,9 +79,10 @@ class Recall:
         finite_B = np.array([np.isfinite(user_D).all() for user_D in users_BD])
         nearest_BN: list[Int64 | None] = [None] * len(queries)
         if finite_B.any():
-            # Excluded items are cut off afterwards, so there are as many more.
+            # Excluded items are cut off afterwards, so there are as many more. Rules may block far
+            # more than a search should bring: then popular items fill what is missing.
             most = max(
-                self._nearest_quota(query) + len(query.excluded_rows)
+                self._nearest_quota(query) + min(len(query.excluded_rows), MOST_EXCLUDED)
                 for query, finite in zip(queries, finite_B, strict=True)
                 if finite
             )

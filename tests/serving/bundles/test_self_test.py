@@ -27,6 +27,7 @@ class Changed:
 
     def __init__(self, funnel: Funnel, change: Callable[[Outcome], Outcome]) -> None:
         self.items, self.manifest, self.bundle = funnel.items, funnel.manifest, funnel.bundle
+        self.blocked_rows = funnel.blocked_rows
         self._funnel, self._change = funnel, change
 
     def run(self, queries: Sequence[Query]) -> list[Outcome]:

@@ -1,0 +1,57 @@
+import pytest
+
+from abtest.experiment import ExperimentError, parse_config
+from serving.cascade.policy import Policy, check_policies, parse_policy
+
+DEFAULTS = """
+version = 1
+[defaults]
+bundle = "baseline"
+price_exponent = 0.0
+[[layers]]
+name = "order"
+seed = "s"
+[[layers.experiments]]
+key = "value"
+revision = 1
+state = "running"
+control = "a"
+variants = [
+    { name = "a", weight = 0.5 },
+    { name = "b", weight = 0.5, params = { price_exponent = 0.5 } },
+]
+"""
+
+
+def test_parameters_become_a_policy_and_the_rest_is_default() -> None:
+    found = parse_policy({"bundle": "b", "recall_keep": 50, "diversity": "mmr"})
+    assert found == Policy(bundle="b", recall_keep=50, diversity="mmr")
+    assert found.probability_exponent == 1
+    assert found.price_exponent == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("recal_keep", 5, r"parameter recal_keep is unknown; known are \['bundle', 'cap'"),
+        ("recall_keep", 0, r"recall_keep = 0: .* greater than or equal to 1; give a value in its"),
+        ("price_exponent", -0.5, r"price_exponent = -0.5: .* greater than or equal to 0"),
+        ("diversity", "random", r"diversity = 'random': Input should be 'none', 'mmr' or 'dpp'"),
+        ("diversity_strength", 1.5, r"diversity_strength = 1.5: .* less than or equal to 1"),
+        ("cap", 3, r"^cap_field '' and cap 3 only work together; set both$"),
+        ("cap_field", "brand", r"^cap_field 'brand' and cap 0 only work together; set both$"),
+    ],
+)
+def test_parameters_that_are_none(name: str, value: str | float, message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        parse_policy({"bundle": "b", name: value})
+
+
+def test_every_variant_of_a_configuration_is_checked() -> None:
+    check_policies(parse_config(DEFAULTS))
+    with pytest.raises(
+        ExperimentError, match=r"experiment value, variant b: parameter price_exponent = 50.0: "
+    ):
+        check_policies(parse_config(DEFAULTS.replace("0.5 } }", "50.0 } }")))
+    with pytest.raises(ExperimentError, match=r"^parameter k is unknown"):
+        check_policies(parse_config('version = 1\n[defaults]\nbundle = "b"\nk = 1\n'))
