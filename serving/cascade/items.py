@@ -66,7 +66,7 @@ class Items:
 
     def item_ids(self, rows: Int64) -> tuple[str, ...]:
         """Ids of rows, none of which is the unknown item."""
-        return tuple(self.index.item_id(row) for row in rows.tolist())
+        return self.index.ids_at(rows)
 
     @property
     def available_rows(self) -> Int64:

@@ -20,35 +20,34 @@ class LiveIndex:
         self.bundled = bundled
         self.spare_rows = spare_rows
         """Rows that are left for items to come."""
-        self._added: list[str] = []
+        self._ids = ["", *bundled.item_ids]
         self._added_row: dict[str, int] = {}
         self._sorted_keys = item_keys(())
         self._sorted_rows: Int64 = np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
         """Rows in use, that of the unknown item included."""
-        return len(self.bundled) + len(self._added)
+        return len(self._ids)
 
     @property
     def item_ids(self) -> tuple[str, ...]:
         """Ids by row, beginning with row 1."""
-        return (*self.bundled.item_ids, *self._added)
+        return tuple(self._ids[1:])
 
     def row(self, item_id: str) -> int:
         """Row of an item, `OOV` where it has none."""
         return self.bundled.row(item_id) or self._added_row.get(item_id, OOV)
 
-    def item_id(self, row: int) -> str:
-        """Id of the item at `row`, which is at least 1."""
-        first_added = len(self.bundled)
-        return self.bundled.item_id(row) if row < first_added else self._added[row - first_added]
+    def ids_at(self, rows: Int64) -> tuple[str, ...]:
+        """Ids of rows in use; that of the unknown item is empty."""
+        return tuple(map(self._ids.__getitem__, rows.tolist()))
 
     def rows_of_keys(self, keys: UInt64) -> Int64:
         """Rows of history keys, `OOV` where there is no such item."""
         rows = self.bundled.rows_of_keys(keys)
-        if not self._added:
+        if not self._added_row:
             return rows
-        places = np.minimum(np.searchsorted(self._sorted_keys, keys), len(self._added) - 1)
+        places = np.minimum(np.searchsorted(self._sorted_keys, keys), len(self._added_row) - 1)
         found = self._sorted_keys[places] == keys
         return np.where(found, self._sorted_rows[places], rows)
 
@@ -63,5 +62,5 @@ class LiveIndex:
         self._sorted_rows = np.insert(self._sorted_rows, places, order + len(self))
         for item_id in item_ids:
             self._added_row[item_id] = len(self)
-            self._added.append(item_id)
+            self._ids.append(item_id)
         self.spare_rows -= len(item_ids)

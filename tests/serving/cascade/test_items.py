@@ -63,7 +63,7 @@ class TestLiveIndex:
         assert len(index) == 6
         assert [index.row(i) for i in ("a", "z", "c", "k", "nobody")] == [1, 3, 4, 5, OOV]
         assert index.item_ids == ("a", "b", "z", "c", "k")
-        assert [index.item_id(row) for row in range(1, 6)] == list(index.item_ids)
+        assert index.ids_at(np.arange(1, 6)) == index.item_ids
         assert index.spare_rows == 0
 
     def test_histories_find_bundled_and_added_items(self) -> None:
