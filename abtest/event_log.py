@@ -12,7 +12,6 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 from typing import TypeVar
 
 from redis.asyncio import Redis
@@ -90,6 +89,7 @@ class EventLog:
         self._recent_ids: OrderedDict[str, None] = OrderedDict()
         self._journal_refuses = False
         self._away = False
+        self._stopping = False
 
     @property
     def behind(self) -> bool:
@@ -112,6 +112,7 @@ class EventLog:
         try:
             yield
         finally:
+            self._stopping = True  # the client of the store can swallow a cancellation
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -220,7 +221,7 @@ class EventLog:
             self._away = True
 
     async def _keep_sending(self) -> None:
-        while True:
+        while not self._stopping:
             await self._outbox.fell_behind.wait()
             try:
                 await self._outbox.catch_up()
@@ -235,7 +236,9 @@ class EventLog:
                 self._away = False
 
     async def _keep_settling(self) -> None:
-        for turn in count():
+        turn = 0
+        while not self._stopping:
+            turn += 1
             await asyncio.sleep(SETTLE_INTERVAL_S)
             if self._away:
                 continue

@@ -54,6 +54,7 @@ class Outbox:
         self._sent = journal.advanced
         self._identity: Identity | None = None
         self._turn = asyncio.Lock()
+        self._resending = False
         self._lapse = 0
         """Counts the times the store failed, so that what was sent before one is told apart."""
         self.fell_behind = asyncio.Event()
@@ -61,8 +62,8 @@ class Outbox:
 
     @property
     def behind(self) -> bool:
-        """Whether the journal holds records that were not sent."""
-        return self.fell_behind.is_set()
+        """Whether records of the journal wait to be sent again."""
+        return self.fell_behind.is_set() or self._resending
 
     def put(self, records: Sequence[Record], end: int | None) -> Taken:
         """Send records that were just appended to the journal.
@@ -72,7 +73,7 @@ class Outbox:
             end: position after them in the journal; None if the journal did not take them.
         """
         taken: Taken = asyncio.get_running_loop().create_future()
-        if self.behind:
+        if self.fell_behind.is_set():
             taken.set_result(None)
             return taken
         self._parcels.append(_Parcel(records, end, taken))
@@ -94,6 +95,7 @@ class Outbox:
             packed, position = self._journal.read(self._sent, _CHUNK_BYTES)
             last = position == self._journal.end
             if last:
+                self._resending = True
                 # What comes from now on follows directly; waiting for a pause might never end.
                 self.fell_behind.clear()
             try:
@@ -103,6 +105,8 @@ class Outbox:
                 if last:
                     self._fall_behind(str(error))
                 raise
+            finally:
+                self._resending = False
             if lapse == self._lapse:
                 self._sent = position
             if last:
@@ -134,7 +138,7 @@ class Outbox:
         try:
             while parcels := self._next():
                 async with self._turn:
-                    if self.behind:
+                    if self.fell_behind.is_set():
                         return
                     await self._send_directly(parcels)
         except RedisError as error:
@@ -170,7 +174,7 @@ class Outbox:
         self._lapse += 1
         # A store that failed may have lost what it took last.
         self._sent = self._journal.advanced
-        if not self.behind:
+        if not self.fell_behind.is_set():
             logger.warning("events stay in %s for now: %s", self._journal.folder, reason)
             self.fell_behind.set()
 

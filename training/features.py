@@ -1,7 +1,7 @@
 """Feature schema: which fields describe a request, and how raw values become tensors.
 
 The schema is fitted once on training data, saved in the bundle, and used by training and serving
-alike: both call `encode_fields` and `pack_history`, so the two cannot drift apart.
+alike; a test compares the tensors of both value by value, so the two cannot drift apart.
 
 Legend: B requests, U user fields, C context columns, L history length, N candidates.
 """
@@ -198,52 +198,68 @@ class HistoryIndex(Protocol):
         """Rows of history keys, `OOV` where there is no such item."""
 
 
-def encode_request(
-    schema: FeatureSchema,
-    items: HistoryIndex,
-    *,
-    user: Mapping[str, str | None],
-    context: Mapping[str, str | None],
-    history_keys: UInt64,
-    history_ts_us: Int64,
-    ts_us: int,
-) -> RequestTensors:
-    """Tensors of one request (B = 1), as serving makes them.
+class RawRequest(NamedTuple):
+    """What is known of a request before it is encoded."""
 
-    Interactions at or after `ts_us` are left out. The snapshot is the first one: a served bundle
-    carries only the newest.
+    user: Mapping[str, str | None]
+    """User field values by name."""
+    context: Mapping[str, str | None]
+    """Context field values by name."""
+    history_keys: UInt64
+    """uint64 [M], keys of the user's interactions in any order; in the order of time is fastest."""
+    history_ts_us: Int64
+    """int64 [M], their times."""
+    ts_us: int
+    """Time of the request, microseconds since the Unix epoch."""
+
+
+def encode_requests(
+    schema: FeatureSchema, items: HistoryIndex, requests: Sequence[RawRequest]
+) -> RequestTensors:
+    """Tensors of B requests, as serving makes them.
+
+    Interactions at or after a request's time are left out. The snapshot is the first one: a served
+    bundle carries only the newest.
 
     Args:
         schema: fields the bundle was trained with.
         items: item rows of the bundle.
-        user: user field values by name.
-        context: context field values by name.
-        history_keys: uint64 [M], keys of the user's interactions in any order.
-        history_ts_us: int64 [M], their times.
-        ts_us: time of the request, microseconds since the Unix epoch.
+        requests: at least one.
     """
-    past = history_ts_us < ts_us
-    order = np.argsort(history_ts_us[past], kind="stable")
-    ts_past = history_ts_us[past][order]
-    now = np.array([ts_us], dtype=np.int64)
-    rows, ages, lengths = pack_history(
-        items.rows_of_keys(history_keys[past][order]),
-        ts_past,
-        np.zeros(1, dtype=np.int64),
-        np.array([len(ts_past)], dtype=np.int64),
-        now,
-        schema.history_length,
+    B, L = len(requests), schema.history_length
+    rows_BL = np.zeros((B, L), dtype=np.int64)
+    age_days_BL = np.zeros((B, L), dtype=np.float32)
+    lengths_B = np.zeros(B, dtype=np.int64)
+    for b, request in enumerate(requests):
+        keys, ts_us = _newest_first(request, L)
+        rows_BL[b, : len(keys)] = items.rows_of_keys(keys)
+        age_days_BL[b, : len(keys)] = (request.ts_us - ts_us) / US_PER_DAY
+        lengths_B[b] = len(keys)
+    declared_BC = [encode_fields(schema.context, request.context) for request in requests]
+    now_B = np.array([request.ts_us for request in requests], dtype=np.int64)
+    context_BC = np.concatenate(
+        [np.array(declared_BC, dtype=np.int64).reshape(B, -1), derived_context(now_B)], axis=1
     )
-    declared = np.array([encode_fields(schema.context, context)], dtype=np.int64)
-    context_BC = np.concatenate([declared.reshape(1, -1), derived_context(now)], axis=1)
+    user_BU = [encode_fields(schema.user, request.user) for request in requests]
     return RequestTensors(
-        user_BU=torch.tensor([encode_fields(schema.user, user)], dtype=torch.int64),
+        user_BU=torch.tensor(user_BU, dtype=torch.int64),
         context_BC=torch.from_numpy(context_BC),
-        history_rows_BL=torch.from_numpy(rows),
-        history_age_days_BL=torch.from_numpy(ages),
-        history_len_B=torch.from_numpy(lengths),
-        snapshot_B=torch.zeros(1, dtype=torch.int64),
+        history_rows_BL=torch.from_numpy(rows_BL),
+        history_age_days_BL=torch.from_numpy(age_days_BL),
+        history_len_B=torch.from_numpy(lengths_B),
+        snapshot_B=torch.zeros(B, dtype=torch.int64),
     )
+
+
+def _newest_first(request: RawRequest, length: int) -> tuple[UInt64, Int64]:
+    """Keys and times of the newest interactions before the request, of equal times the last."""
+    keys, ts_us = request.history_keys, request.history_ts_us
+    if (ts_us[1:] < ts_us[:-1]).any():
+        order = np.argsort(ts_us, kind="stable")
+        keys, ts_us = keys[order], ts_us[order]
+    end = int(np.searchsorted(ts_us, request.ts_us))
+    start = max(0, end - length)
+    return keys[start:end][::-1], ts_us[start:end][::-1]
 
 
 def to_ts_us(moment: datetime) -> int:

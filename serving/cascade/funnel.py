@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
-import torch
 
 from serving.cascade.items import Items
 from serving.cascade.ladder import FEWER_SHARE, Pace, Rung
@@ -24,7 +23,7 @@ from serving.cascade.rerank.ruling import Ruling
 from serving.cascade.stock import Stock
 from serving.state.feature_store import UserState
 from training.bundle import Manifest
-from training.features import Int64, RequestTensors, encode_request, item_keys
+from training.features import Int64, RawRequest, RequestTensors, encode_requests, item_keys
 
 WARM_UP_ROUNDS = 3
 """TorchScript compiles a module in its first calls."""
@@ -101,21 +100,17 @@ class Funnel:
         self.pace.note(rung, recall_us / size / 1000, rank_us / size / 1000)
 
     def _encode(self, queries: Sequence[Query]) -> RequestTensors:
-        single = [
-            encode_request(
-                self.manifest.features,
-                self.items.index,
-                user=query.user.features,
-                context=query.context,
-                history_keys=query.user.history_keys,
-                history_ts_us=query.user.history_ts_us,
-                ts_us=query.ts_us,
+        raw = [
+            RawRequest(
+                query.user.features,
+                query.context,
+                query.user.history_keys,
+                query.user.history_ts_us,
+                query.ts_us,
             )
             for query in queries
         ]
-        if len(single) == 1:
-            return single[0]
-        return RequestTensors(*(torch.cat(parts) for parts in zip(*single, strict=True)))
+        return encode_requests(self.manifest.features, self.items.index, raw)
 
     def _popular(self, query: Query) -> Passage:
         ruling = self._reranker.ruling(query.context, query.ts_us)

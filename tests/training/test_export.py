@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from serving.bundles.stage_module import load_stage
+from tests.encoding import encode_request
 from tests.serving.world import EXPERIMENTS, ServerProcess
 from training.answers import NUM, availability, plain_arrays
 from training.bundle import EMBEDDINGS, INDEX, ITEMS, Bundle, BundleError, open_bundle, read_items
@@ -27,7 +28,7 @@ from training.data.dataset import PreparedDataset, Split
 from training.data.requests import request_tensors
 from training.evaluation import load_run
 from training.export import export, spare_rows
-from training.features import RequestTensors, encode_request, item_keys
+from training.features import RequestTensors, item_keys
 from training.folder import TrainError
 
 ARMS = ("baseline", "dftopk")

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.encoding import encode_request
 from tests.training.tables import Source, day
 from training.data.dataset import PreparedDataset, Split
 from training.data.replay import TRIPS, USERS
@@ -21,7 +22,6 @@ from training.features import (
     RequestTensors,
     derived_context,
     encode_fields,
-    encode_request,
     item_key,
     item_keys,
     pack_history,

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.encoding import encode_request
 from tests.training.tables import Line, Source
 from training.data.dataset import Arrays, PreparedDataset, Split
 from training.data.requests import as_newcomers, request_tensors
 from training.data.transactions import prepare
-from training.features import OOV, US_PER_DAY, FeatureSchema, encode_request
+from training.features import OOV, US_PER_DAY, FeatureSchema
 
 LENGTH = 12
 
