@@ -1,7 +1,7 @@
 """What the store knows about a user: features, and a history packed into one blob.
 
 A history is a string of 16-byte records, oldest first: item key (uint64) and time in microseconds
-(int64), little endian. Appending is one APPEND, reading the newest entries one GETRANGE.
+(int64), little endian. Appending is one APPEND, which cuts the oldest off now and then.
 
 Users that were read are kept in memory, for when the store is away.
 """
@@ -132,18 +132,19 @@ class FeatureStore:
         return _NOTHING.unpack((MISSING,)) if known is None else known.unpack((STALE,))
 
     async def _read(self, user_ids: Sequence[str]) -> list[_Packed] | list[None]:
-        pipeline = self._quick.pipeline(transaction=False)
-        for user_id in user_ids:
-            pipeline.get(_features_key(user_id))
-            pipeline.getrange(_history_key(user_id), -self._kept_bytes, -1)
+        keys = [key(user_id) for user_id in user_ids for key in (_features_key, _history_key)]
         try:
-            replies: list[Any] = await pipeline.execute()
+            # One command, whatever the number of users: each would cost as much as all of them.
+            replies: Any = await self._quick.mget(keys)
         except redis.RedisError as error:
             self._breaker.failed()
             logger.warning("users cannot be read: %s", error)
             return [None] * len(user_ids)
         self._breaker.succeeded()
-        return [_Packed(*pair) for pair in zip(replies[::2], replies[1::2], strict=True)]
+        return [
+            _Packed(features, (history or b"")[-self._kept_bytes :])
+            for features, history in zip(replies[::2], replies[1::2], strict=True)
+        ]
 
     def _remember(self, user_id: str, packed: _Packed) -> None:
         """Keep a user for when the store is away; the one read longest ago makes room."""
