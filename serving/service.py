@@ -68,7 +68,7 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
             store.client(PATIENT_TIMEOUT_S) as patient,
             _open_log(settings, quick, patient, metrics) as log,
         ):
-            features = FeatureStore(quick, client, disk.history_length)
+            features = FeatureStore(quick, client, lambda: bundles.lineup.history_length)
             signer = open_signer(settings.data_dir, settings.signing_key)
             health = Health(quick, features, log, metrics)
             stopping = asyncio.Event()

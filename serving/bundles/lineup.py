@@ -19,6 +19,11 @@ class Lineup(NamedTuple):
     lines: Mapping[str, Line]
     """By served name; each name that the experiments can give is among them."""
 
+    @property
+    def history_length(self) -> int:
+        """The longest history any of the bundles looks at, in interactions."""
+        return max(line.funnel.manifest.features.history_length for line in self.lines.values())
+
 
 def names_served(config: ExperimentConfig) -> tuple[str, ...]:
     """The names of bundles that a configuration can give, sorted.

@@ -51,11 +51,6 @@ class OnDisk:
     choices: Mapping[str, Choice]
     funnels: dict[str, Funnel]
 
-    @property
-    def history_length(self) -> int:
-        """The longest history any of the bundles looks at."""
-        return max(f.manifest.features.history_length for f in self.funnels.values())
-
     def hand_over(self) -> dict[str, Funnel]:
         """The bundles, which are not held here any more: they shall be freed when swapped."""
         funnels, self.funnels = self.funnels, {}

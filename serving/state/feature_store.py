@@ -92,26 +92,30 @@ class FeatureStore:
         self,
         quick: redis.asyncio.Redis,
         client: redis.asyncio.Redis,
-        history_length: int,
+        history_length: Callable[[], int],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Keep at least the newest `history_length` interactions of every user.
+        """Keep at least the newest `history_length()` interactions of every user.
 
         Args:
             quick: client of the store for reads, with a timeout short enough for a request.
             client: of the same store, for writes.
-            history_length: in interactions.
+            history_length: in interactions; asked each time, because bundles are swapped.
             clock: seconds, from any beginning.
         """
         self._quick = quick
         self._client = client
-        self._kept_bytes = history_length * RECORD.itemsize
+        self._history_length = history_length
         self._append = client.register_script(_APPEND)
         self._reads = Batcher(self._read, MAX_BATCH)
         self._breaker = Breaker(clock, MAX_FAILURES, PROBE_AFTER_S)
         self._known: OrderedDict[str, _Packed] = OrderedDict()
         self._known_bytes = 0
+
+    @property
+    def _kept_bytes(self) -> int:
+        return self._history_length() * RECORD.itemsize
 
     @property
     def away(self) -> bool:

@@ -34,7 +34,6 @@ def test_activated_folders_take_the_place_of_those_of_the_names(tmp_path: Path) 
         "baseline": "dftopk@1",
         "dftopk": "dftopk@1",
     }
-    assert disk.history_length == 8
 
 
 def test_activated_folder_that_is_gone(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def with_features(store: Store, use: Use[Result]) -> Result:
     async def run() -> Result:
         async with store.client() as client:
-            return await use(FeatureStore(client, client, LENGTH))
+            return await use(FeatureStore(client, client, lambda: LENGTH))
 
     return asyncio.run(run())
 
@@ -49,6 +49,22 @@ def test_unknown_user_is_empty(store: Store) -> None:
     assert state.features == {}
     assert len(state.history_keys) == len(state.history_ts_us) == 0
     assert state.history_keys.dtype == np.uint64
+
+
+def test_a_bundle_with_a_longer_history_gets_it(store: Store) -> None:
+    length = 2
+
+    async def use() -> list[int]:
+        nonlocal length
+        async with store.client() as client:
+            features = FeatureStore(client, client, lambda: length)
+            found = []
+            for length in (2, 4):
+                await features.put("long", {}, item_keys("pqrs"), times(1, 2, 3, 4))
+                found.append(len((await features.fetch("long")).history_keys))
+            return found
+
+    assert asyncio.run(use()) == [2, 4]
 
 
 def test_put_replaces_and_keeps_the_newest(store: Store) -> None:
@@ -142,7 +158,7 @@ def test_store_that_is_away_is_answered_from_memory_and_looked_for(
             unix_socket_path="/nonexistent", retry=Retry(NoBackoff(), 0), socket_timeout=0.05
         )
         async with store.client() as client, away:
-            features = FeatureStore(client, client, LENGTH, clock=lambda: now_s)
+            features = FeatureStore(client, client, lambda: LENGTH, clock=lambda: now_s)
             await features.put("kept", {"a": "x"}, item_keys("p"), times(7))
             fresh = await features.fetch("kept")
             assert (fresh.features, fresh.degraded) == ({"a": "x"}, ())
