@@ -20,7 +20,7 @@ from serving.bundles.fleet import Fleet
 from serving.bundles.lineup import Lineup, check_sources, names_served
 from serving.bundles.loading import Loader
 from serving.bundles.recording import Recording
-from serving.bundles.self_test import Tested
+from serving.bundles.selftest import Passed
 from serving.bundles.shadow import Shadows
 from serving.cascade.funnel import Funnel
 from serving.cascade.line import Line
@@ -49,7 +49,7 @@ class Activation(NamedTuple):
 
     before: Served
     now: Served
-    tested: Tested
+    tested: Passed
     took_ms: float
 
 

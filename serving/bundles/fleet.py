@@ -9,7 +9,7 @@ import faiss
 
 from serving.bundles.loading import Loader
 from serving.bundles.recording import Recorded
-from serving.bundles.self_test import Tested, self_test
+from serving.bundles.selftest import Passed, self_test
 from serving.cascade.funnel import Funnel
 from serving.telemetry.metrics import Metrics
 
@@ -53,14 +53,14 @@ class Fleet:
         self._metrics.bundles_loaded.inc()
         await self._catch_up(funnel)
 
-    async def prepare(self, source: str, recorded: Sequence[Recorded]) -> tuple[Funnel, Tested]:
+    async def prepare(self, source: str, recorded: Sequence[Recorded]) -> tuple[Funnel, Passed]:
         """A funnel from disk that has passed its self-test; the loop answers meanwhile.
 
         Raises:
             BundleError: it is not there, damaged, or failed the test.
         """
         funnel = await asyncio.to_thread(_on_one_core, self.loader.load, source)
-        # Tested with the availability of now, in a thread, while nobody else can reach it.
+        # Passed with the availability of now, in a thread, while nobody else can reach it.
         await self._catch_up(funnel)
         tested = await asyncio.to_thread(_on_one_core, self_test, funnel, recorded)
         await self.enlist(funnel)

@@ -8,7 +8,7 @@ import pytest
 
 from serving.bundles.loading import Loader
 from serving.bundles.recording import RECORDED_REQUESTS, Recorded, Recording
-from serving.bundles.self_test import SelfTestError, self_test
+from serving.bundles.selftest import SelfTestError, self_test
 from serving.cascade.funnel import Funnel
 from serving.cascade.query import Outcome, Query
 from tests.serving.bundles.candidates import CPU, loaded, query, write_scoreless_bundle

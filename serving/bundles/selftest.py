@@ -29,7 +29,7 @@ class SelfTestError(BundleError):
     """A bundle gave an answer that must not reach a user; the message says which and why."""
 
 
-class Tested(NamedTuple):
+class Passed(NamedTuple):
     """What a passed test was."""
 
     requests: int
@@ -37,7 +37,7 @@ class Tested(NamedTuple):
     """Of a request alone."""
 
 
-def self_test(funnel: Funnel, recorded: Sequence[Recorded], limit_ms: float = LIMIT_MS) -> Tested:
+def self_test(funnel: Funnel, recorded: Sequence[Recorded], limit_ms: float = LIMIT_MS) -> Passed:
     """Answer recorded requests and made-up ones, alone and together.
 
     Args:
@@ -65,7 +65,7 @@ def self_test(funnel: Funnel, recorded: Sequence[Recorded], limit_ms: float = LI
             f"{funnel.bundle} takes {median(took_ms):.0f} ms for one request, the limit is "
             f"{limit_ms:.0f}; export it with smaller stages"
         )
-    return Tested(len(cases), median(took_ms))
+    return Passed(len(cases), median(took_ms))
 
 
 def _run(funnel: Funnel, queries: Sequence[Query]) -> list[Outcome]:
