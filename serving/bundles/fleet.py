@@ -60,7 +60,7 @@ class Fleet:
             BundleError: it is not there, damaged, or failed the test.
         """
         funnel = await asyncio.to_thread(_on_one_core, self.loader.load, source)
-        # Passed with the availability of now, in a thread, while nobody else can reach it.
+        # Tested with the availability of now, in a thread, while nobody else can reach it.
         await self._catch_up(funnel)
         tested = await asyncio.to_thread(_on_one_core, self_test, funnel, recorded)
         await self.enlist(funnel)

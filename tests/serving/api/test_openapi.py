@@ -55,7 +55,7 @@ def test_schemathesis_finds_nothing(secured: tuple[ServerProcess, str], tmp_path
         list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stdout
-    tested = re.search(r"Passed: (\d+)", done.stdout)
+    tested = re.search(r"Tested: (\d+)", done.stdout)
     assert tested is not None, done.stdout
     assert int(tested[1]) == sum(map(len, document(server)["paths"].values()))
     assert '"level": "error"' not in server.log_path.read_text()
