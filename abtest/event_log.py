@@ -24,9 +24,9 @@ from abtest.journal import Journal, JournalError, open_abandoned
 from abtest.outbox import Outbox
 from abtest.pending import PendingReports
 from abtest.record import Record, feedback_record, ranking_record, report_record
-from abtest.stream import FIELD, PATIENT_TIMEOUT_S, STREAM, EventStream
+from abtest.stream import FIELD, PATIENT_TIMEOUT_S, STREAM, Commands, EventStream
 
-__all__ = ["FIELD", "PATIENT_TIMEOUT_S", "STREAM", "EventLog"]
+__all__ = ["FIELD", "PATIENT_TIMEOUT_S", "STREAM", "Commands", "EventLog"]
 
 RETENTION_S = 7 * 24 * 3600
 GRACE_S = 60.0
@@ -59,7 +59,7 @@ class EventLog:
     def __init__(
         self,
         journal: Journal,
-        client: Redis,
+        client: Commands,
         patient: Redis,
         *,
         count: Count,

@@ -5,9 +5,9 @@ is written in the same atomic step; the key of an answer holds what feedback nee
 Reports whose answer is not known yet wait in a hash beside the stream.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -61,10 +61,18 @@ class Settled(Enum):
     UNKNOWN = "the store was restarted or replaced"
 
 
+class Commands(Protocol):
+    """A client as far as requests need one."""
+
+    def execute_command(self, *words: Any) -> Awaitable[Any]:  # noqa: ANN401
+        """The store's reply to a command."""
+        ...
+
+
 class EventStream:
     """Writes and reads through two clients; their errors propagate."""
 
-    def __init__(self, client: Redis, patient: Redis, retention_s: int) -> None:
+    def __init__(self, client: Commands, patient: Redis, retention_s: int) -> None:
         """Work on a store.
 
         Args:
@@ -75,7 +83,6 @@ class EventStream:
         self._client = client
         self._patient = patient
         self._retention_s = retention_s
-        self._append_once = client.register_script(_APPEND_ONCE)
 
     async def append(self, records: Sequence[Record], *, patient: bool = False) -> list[bool]:
         """Take in records; for each whether it was new, be it to the same call."""
@@ -84,15 +91,16 @@ class EventStream:
         for kind, key, value, content in records:
             keys.append(key)
             args += (int(kind), value, content)
-        client = self._patient if patient else self._client
-        return [n == 1 for n in await self._append_once(keys=keys, args=args, client=client)]
+        client: Commands = self._patient if patient else self._client
+        script = ("EVAL", _APPEND_ONCE, len(keys))
+        return [n == 1 for n in await client.execute_command(*script, *keys, *args)]
 
     async def answers(
         self, request_ids: Sequence[str], *, patient: bool = False
     ) -> list[Answer | None]:
         """The kept answer of each request id, None where there is none."""
-        client = self._patient if patient else self._client
-        kept: Any = await client.mget([answer_key(name) for name in request_ids])
+        client: Commands = self._patient if patient else self._client
+        kept = await client.execute_command("MGET", *(answer_key(name) for name in request_ids))
         return [None if value is None else ANSWER.validate_json(value) for value in kept]
 
     async def reports(self) -> dict[bytes, bytes]:

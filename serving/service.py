@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import redis.asyncio
 
 from abtest.archive import archive
-from abtest.event_log import PATIENT_TIMEOUT_S, EventLog
+from abtest.event_log import PATIENT_TIMEOUT_S, Commands, EventLog
 from abtest.journal import open_journal
 from serving.api.signature import open_signer
 from serving.assortment import Assortment
@@ -25,7 +25,7 @@ from serving.state.feature_store import FeatureStore
 from serving.state.health import Health
 from serving.state.items import TOPIC, ItemStore
 from serving.state.periodic import periodically
-from serving.state.store import QUICK_TIMEOUT_S, Store
+from serving.state.store import Store
 from serving.telemetry.metrics import Metrics
 
 WATCH_INTERVAL_S = 0.5
@@ -64,7 +64,7 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
     with await asyncio.to_thread(Store, settings, may_be_away=True) as store:
         async with (
             store.client() as client,
-            store.client(QUICK_TIMEOUT_S) as quick,
+            aclosing(store.quick()) as quick,
             store.client(PATIENT_TIMEOUT_S) as patient,
             _open_log(settings, quick, patient, metrics) as log,
         ):
@@ -130,7 +130,7 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
 
 @asynccontextmanager
 async def _open_log(
-    settings: Settings, quick: redis.asyncio.Redis, patient: redis.asyncio.Redis, metrics: Metrics
+    settings: Settings, quick: Commands, patient: redis.asyncio.Redis, metrics: Metrics
 ) -> AsyncIterator[EventLog]:
     def count(outcome: str, number: int) -> None:
         metrics.log_records.labels(outcome).inc(number)

@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 import redis.asyncio
 
+from abtest.event_log import Commands
 from serving.cascade.batching import Batcher
 from serving.state.breaker import Breaker
 from training.features import Int64, UInt64
@@ -90,7 +91,7 @@ class FeatureStore:
 
     def __init__(
         self,
-        quick: redis.asyncio.Redis,
+        quick: Commands,
         client: redis.asyncio.Redis,
         history_length: Callable[[], int],
         *,
@@ -139,7 +140,7 @@ class FeatureStore:
         keys = [key(user_id) for user_id in user_ids for key in (_features_key, _history_key)]
         try:
             # One command, whatever the number of users: each would cost as much as all of them.
-            replies: Any = await self._quick.mget(keys)
+            replies: Any = await self._quick.execute_command("MGET", *keys)
         except redis.RedisError as error:
             self._breaker.failed()
             logger.warning("users cannot be read: %s", error)

@@ -1,9 +1,8 @@
 """Health: what a server that answers has to do without."""
 
 import redis
-import redis.asyncio
 
-from abtest.event_log import EventLog
+from abtest.event_log import Commands, EventLog
 from serving.state.feature_store import FeatureStore
 from serving.telemetry.metrics import Metrics
 
@@ -17,7 +16,7 @@ class Health:
 
     def __init__(
         self,
-        quick: redis.asyncio.Redis,
+        quick: Commands,
         features: FeatureStore,
         log: EventLog,
         metrics: Metrics,
@@ -35,7 +34,7 @@ class Health:
     async def check(self) -> tuple[str, ...]:
         """Look now, and set the gauges; what is amiss, nothing if all is well."""
         try:
-            await self._quick.ping()
+            await self._quick.execute_command("PING")
             up = True
             self._features.note_store_is_back()
         except redis.RedisError:

@@ -1,9 +1,12 @@
 """The store: a Redis or Valkey named by URL, or the embedded one under the data directory."""
 
+import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 import redis.asyncio
@@ -12,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from serving.settings import Settings
+from serving.state.quick import QuickStore
 from serving.state.valkey import EmbeddedValkey, StoreError
 
 TIMEOUT_S = 2.0
@@ -88,6 +92,26 @@ class Store:
             )
         return redis.asyncio.Redis.from_pool(pool.from_url(self._url, **options))
 
+    def quick(self) -> QuickStore | redis.asyncio.Redis:
+        """What requests wait for the store with; to be used from one event loop.
+
+        A URL that asks for more than host, database and password gets the general client.
+        """
+        if self._embedded is not None:
+            path = str(self._embedded.socket_path)
+            return QuickStore(partial(_open_unix, path), (), QUICK_TIMEOUT_S)
+        parts = urlsplit(self._url)
+        if parts.scheme != "redis" or parts.query or not parts.hostname:
+            return self.client(QUICK_TIMEOUT_S)
+        greeting: list[tuple[str, ...]] = []
+        if parts.password:
+            user = (unquote(parts.username),) if parts.username else ()
+            greeting.append(("AUTH", *user, unquote(parts.password)))
+        if parts.path.strip("/"):
+            greeting.append(("SELECT", parts.path.strip("/")))
+        open_connection = partial(_open_tcp, parts.hostname, parts.port or 6379)
+        return QuickStore(open_connection, greeting, QUICK_TIMEOUT_S)
+
     def revive(self) -> bool:
         """Start the embedded Valkey again if it died; whether it was started.
 
@@ -118,6 +142,14 @@ class Store:
             f"store {_without_password(self._url)} cannot be used ({error}); "
             "CASCADE_REDIS_URL must name a running Redis or Valkey, as redis://host:6379/0"
         )
+
+
+async def _open_unix(path: str, protocol: Callable[[], asyncio.Protocol]) -> object:
+    return await asyncio.get_running_loop().create_unix_connection(protocol, path)
+
+
+async def _open_tcp(host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> object:
+    return await asyncio.get_running_loop().create_connection(protocol, host, port)
 
 
 def _warn_of_weak_durability(client: redis.Redis) -> None:
