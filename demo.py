@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from serving.settings import Settings
 from serving.state.valkey import EmbeddedValkey
 from training.data.complete_journey import PACKAGE
 from training.data.dataset import PreparedDataset
@@ -144,14 +145,15 @@ def _opens(prepared: Path) -> bool:
 
 
 def _forget_events(data_dir: Path) -> None:
-    """Remove the events of an earlier demo.
+    """Remove the events of an earlier demo, and what was chosen of its bundles since.
 
     Raises:
         DemoError: a server uses them, or the demo is told to use a store that is not its own.
     """
     if "CASCADE_REDIS_URL" in os.environ:
         raise DemoError("the demo starts with an empty store of its own; unset CASCADE_REDIS_URL")
-    folder = data_dir / "valkey"
+    left = Settings(data_dir=data_dir)
+    folder = left.valkey_dir
     if folder.is_dir():
         valkey = EmbeddedValkey(folder)
         owned = valkey.owned
@@ -161,7 +163,9 @@ def _forget_events(data_dir: Path) -> None:
                 f"a server is running on {data_dir}; stop it first, or choose another --data-dir"
             )
         shutil.rmtree(folder)
-    shutil.rmtree(data_dir / "events", ignore_errors=True)
+    shutil.rmtree(left.events_dir, ignore_errors=True)
+    shutil.rmtree(left.journal_dir, ignore_errors=True)
+    left.choices_path.unlink(missing_ok=True)
 
 
 @contextmanager

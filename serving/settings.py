@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         return self.data_dir / "valkey"
 
     @property
+    def choices_path(self) -> Path:
+        """Which bundle folders were activated, for a start without the store."""
+        return self.data_dir / "bundles.json"
+
+    @property
     def journal_dir(self) -> Path:
         """Events that the store may not have yet."""
         return self.data_dir / "journal"

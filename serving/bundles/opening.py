@@ -32,8 +32,6 @@ from serving.state.control import Control
 from serving.state.periodic import periodically
 from serving.telemetry.metrics import Metrics
 
-MEMORY = "bundles.json"
-"""File of the data directory that repeats which folders were activated."""
 SWEEP_INTERVAL_S = 0.2
 
 logger = logging.getLogger(__name__)
@@ -89,7 +87,7 @@ def load_from_disk(settings: Settings, metrics: Metrics) -> OnDisk:
     config = load_config(settings.experiments_path)
     rulebook = Rulebook(settings.rules_path, metrics)
     loader = Loader(settings.bundles_dir, choose_device(settings.device), rulebook)
-    memory = settings.data_dir / MEMORY
+    memory = settings.choices_path
     choices = remembered(memory)
     funnels = load_named(loader, config, choices, memory)
     return OnDisk(settings.experiments_path, memory, config, rulebook, loader, choices, funnels)

@@ -79,6 +79,10 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
         "price_exponent": draw(st.sampled_from([0.0, 0.3, 1.0])),
         "diversity": draw(st.sampled_from(["none", "mmr", "dpp"])),
         "diversity_strength": draw(st.sampled_from([0.0, 0.3, 0.9, 1.0])),
-        "cap_field": draw(st.sampled_from(["", "colour"])),
-        "cap": draw(st.integers(0, 6)),
+        **draw(
+            st.one_of(
+                st.just({}),
+                st.fixed_dictionaries({"cap_field": st.just("colour"), "cap": st.integers(1, 6)}),
+            )
+        ),
     }

@@ -22,7 +22,7 @@ def test_a_pin_is_at_its_place(seed: int, policy: dict[str, Any], position: int,
     assert answer.rules_K[position] == ("pin:launch",)
     others = [r for r in answer.rows_K.tolist() if r != item]
     assert len(others) == 9
-    if policy["diversity"] == "none" and policy["cap_field"] == "":
+    if policy["diversity"] == "none" and "cap" not in policy:
         unpinned = [r for r in Shop(seed).order(25, policy).rows_K.tolist() if r != item]
         assert others == unpinned[:9]
 
