@@ -42,9 +42,18 @@ def test_a_rung_measures_what_it_runs() -> None:
     assert pace.request_ms == pytest.approx(2.0 + (8.0 + 0.1 * 10.0))
 
 
-@pytest.mark.parametrize("rung", [Rung.RETRIEVAL, Rung.POPULAR])
-def test_what_is_left_out_is_tried_again_after_a_while(rung: Rung) -> None:
-    pace = paced(recall_ms=2.0, rank_ms=1000.0)
+@pytest.mark.parametrize(
+    ("rung", "recall_ms", "rank_ms"),
+    [
+        (Rung.RETRIEVAL, 2.0, 1000.0),
+        (Rung.POPULAR, 2.0, 1000.0),
+        (Rung.POPULAR, 1000.0, 2.0),
+    ],
+)
+def test_what_is_left_out_is_tried_again_after_a_while(
+    rung: Rung, recall_ms: float, rank_ms: float
+) -> None:
+    pace = paced(recall_ms, rank_ms)
     for _ in range(200):
         if pace.rung(20.0) is Rung.WHOLE:
             return
