@@ -13,8 +13,6 @@ from loadtest.result import Measured, StepResult, measured, steady, total
 from loadtest.step import LoadError
 from loadtest.tally import Tally
 
-DEFAULT_PATH = Path(__file__).with_name("slo.toml")
-
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 _LATENCIES = ("p50_ms", "p95_ms", "p99_ms")

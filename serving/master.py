@@ -53,7 +53,7 @@ def serve(settings: Settings) -> None:
         return
     with (
         listen(settings.host, settings.port) as listener,
-        Store(settings) as store,
+        Store(settings, may_be_away=True) as store,
         tempfile.TemporaryDirectory(prefix="cascade-metrics-") as metrics_dir,
     ):
         stopping = threading.Event()

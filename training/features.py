@@ -178,10 +178,6 @@ class ItemIndex:
         """Row of an item, `OOV` where this bundle does not know it."""
         return self._row.get(item_id, OOV)
 
-    def item_id(self, row: int) -> str:
-        """Id of the item at `row`, which is at least 1."""
-        return self.item_ids[row - 1]
-
     def rows_of_keys(self, keys: UInt64) -> Int64:
         """Rows of history keys, `OOV` where this bundle does not know the item."""
         if len(self._sorted_keys) == 0:

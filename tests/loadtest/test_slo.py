@@ -7,14 +7,14 @@ import pytest
 
 from loadtest.answer import Outcome, Route, Verdict
 from loadtest.presets import Preset, Scale, plan_of
-from loadtest.slo import DEFAULT_PATH, Objective, check, read_objectives
+from loadtest.slo import Objective, check, read_objectives
 from loadtest.step import LoadError
 from loadtest.tally import Call
 from tests.loadtest.results import PER_PHASE, driven
 
 
 def test_the_file_that_comes_along_is_valid_and_says_something_of_every_kind() -> None:
-    objectives = read_objectives(DEFAULT_PATH)
+    objectives = read_objectives(Path("loadtest/slo.toml"))
     assert {limit for objective in objectives for limit in objective.limits} == {
         "p50_ms", "p95_ms", "p99_ms", "failed_share", "shed_share", "degraded_share",
     }  # fmt: skip

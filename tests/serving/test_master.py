@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serving.world import ServerProcess, write_world
+from tests.serving.world import ServerProcess, free_port, write_world
 
 WORKERS = 2
 
@@ -117,6 +117,17 @@ def test_workers_end_when_their_master_is_killed(server: ServerProcess) -> None:
     # The next master takes the store over that was left behind.
     server.start()
     assert httpx.get(f"{server.url}/healthz").status_code == 200
+
+
+def test_workers_start_and_answer_without_their_store(tmp_path: Path) -> None:
+    write_world(tmp_path)
+    away = f"redis://127.0.0.1:{free_port()}/0"
+    server = ServerProcess(tmp_path, workers=str(WORKERS), redis_url=away)
+    server.start()
+    answer = httpx.post(f"{server.url}/v1/recommend", json={"user_id": "u"})
+    assert answer.status_code == 200
+    assert answer.json()["degraded"] == ["features_missing", "log_spooled"]
+    assert server.stop() == 0
 
 
 def test_a_bundle_that_cannot_be_served_ends_the_start(tmp_path: Path) -> None:

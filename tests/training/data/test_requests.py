@@ -52,7 +52,7 @@ def _seen(dataset: PreparedDataset, arrays: Arrays, request: int) -> Seen:
         ),
         hour_and_weekday=(context[-2], context[-1]),
         history=tuple(
-            (items.item_id(row) if row else None, age)
+            (items.item_ids[row - 1] if row else None, age)
             for row, age in zip(
                 rows[:length], tensors.history_age_days_BL[0, :length].tolist(), strict=True
             )
