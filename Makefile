@@ -38,9 +38,9 @@ $(STAMP): pyproject.toml $(wildcard operators/kernels/cpu/*.cpp operators/kernel
 demo: $(STAMP)
 	$(BIN)/cascade demo --data-dir $(DATA_DIR)
 
-# Tests, doctests and the blocks of the README.
+# Tests, doctests and the blocks of the README; a process a core, so one thread in each.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format --check $(SOURCES)

@@ -83,9 +83,9 @@ def report(key: str, data_dir: Path, html: Path | None, as_json: bool, replay: b
     Example:
       cascade report dftopk-vs-baseline --replay
     """
-    from abtest.archive import archive
-    from abtest.experiment import load_config
-    from abtest.report import analyze, render_html, render_text
+    from abtest.log.archive import archive
+    from abtest.report.report import analyze, render_html, render_text
+    from abtest.split.experiment import load_config
     from serving.state.store import Store
 
     chosen = settings(data_dir=data_dir)

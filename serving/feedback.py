@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 
-from abtest.attribution import MONEY, Answer, AttributionError, Report, attribute
-from abtest.event_log import EventLog
 from abtest.events import CONVERSION, FeedbackEvent, new_event_id
+from abtest.log.attribution import MONEY, Answer, AttributionError, Report, attribute
+from abtest.log.event_log import EventLog
 from serving.api import schemas
 from serving.telemetry.metrics import Metrics
 from training.features import to_ts_us

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import redis.asyncio
 
-from abtest.archive import archive
-from abtest.event_log import PATIENT_TIMEOUT_S, Commands, EventLog
-from abtest.journal import open_journal
+from abtest.log.archive import archive
+from abtest.log.event_log import PATIENT_TIMEOUT_S, Commands, EventLog
+from abtest.log.journal import open_journal
 from serving.api.signature import open_signer
 from serving.assortment import Assortment
 from serving.bundles.opening import Bundles, load_from_disk, open_bundles

@@ -7,7 +7,7 @@ settings are in the environment, as those of any server.
 import socket
 import sys
 
-from abtest.experiment import ExperimentError
+from abtest.split.experiment import ExperimentError
 from serving.server import run_worker
 from serving.settings import Settings
 from serving.state.store import StoreError

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from abtest.journal import JournalError
+from abtest.log.journal import JournalError
 from serving.api.auth import ForbiddenError, MisdirectedError, UnauthorizedError
 from serving.api.rate_limit import RateLimitError
 from serving.api.schemas import Problem

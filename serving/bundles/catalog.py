@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from abtest.events import new_event_id
-from abtest.experiment import ExperimentConfig
-from abtest.splitter import Splitter
+from abtest.split.experiment import ExperimentConfig
+from abtest.split.splitter import Splitter
 from serving.bundles.choice import Choice, ChoiceStore, remember
 from serving.bundles.fleet import Fleet
 from serving.bundles.lineup import Lineup, check_sources, names_served

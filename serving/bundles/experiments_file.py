@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from abtest.experiment import ExperimentConfig, ExperimentError, parse_config
+from abtest.split.experiment import ExperimentConfig, ExperimentError, parse_config
 from serving.telemetry.metrics import Metrics
 from training.bundle import BundleError
 

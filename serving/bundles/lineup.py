@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from abtest.experiment import ExperimentConfig, ExperimentError
-from abtest.splitter import Splitter
+from abtest.split.experiment import ExperimentConfig, ExperimentError
+from abtest.split.splitter import Splitter
 from serving.bundles.loading import Loader
 from serving.cascade.line import Line
 

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from abtest.event_log import EventLog
 from abtest.events import RankingEvent, new_event_id
-from abtest.splitter import Split
+from abtest.log.event_log import EventLog
+from abtest.split.splitter import Split
 from serving.api.schemas import RecommendRequest
 from serving.bundles.opening import Bundles
 from serving.cascade.admission import Admission, OverloadedError

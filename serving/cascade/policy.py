@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from abtest.experiment import ExperimentConfig, ExperimentError, Parameter
+from abtest.split.experiment import ExperimentConfig, ExperimentError, Parameter
 
 MAX_CANDIDATES = 5000
 

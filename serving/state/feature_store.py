@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 import redis.asyncio
 
-from abtest.event_log import Commands
+from abtest.log.event_log import Commands
 from serving.cascade.batching import Batcher
 from serving.state.breaker import Breaker
 from training.features import Int64, UInt64

@@ -2,7 +2,7 @@
 
 import redis
 
-from abtest.event_log import Commands, EventLog
+from abtest.log.event_log import Commands, EventLog
 from serving.state.feature_store import FeatureStore
 from serving.telemetry.metrics import Metrics
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import redis
 
-from abtest.archive import archive
-from abtest.event_log import FIELD, STREAM
 from abtest.events import (
     Assignment,
     ClickEvent,
@@ -17,8 +15,10 @@ from abtest.events import (
     RankingEvent,
     StageTrace,
 )
-from abtest.experiment import ExperimentConfig, parse_config
-from abtest.splitter import Splitter
+from abtest.log.archive import archive
+from abtest.log.event_log import FIELD, STREAM
+from abtest.split.experiment import ExperimentConfig, parse_config
+from abtest.split.splitter import Splitter
 
 KEY = "new-vs-old"
 DAY_US = 86_400 * 10**6

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from abtest.event_log import FIELD, STREAM
 from abtest.events import EVENT_ADAPTER, ClickEvent, ConversionEvent, Event, RankingEvent
+from abtest.log.event_log import FIELD, STREAM
 from loadtest.trips import TRIPS
 from tests.loadtest.cutting import cutting
 from tests.loadtest.purchases import write_replay

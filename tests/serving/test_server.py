@@ -15,7 +15,7 @@ import pytest
 import redis
 import torch
 
-from abtest.experiment import ExperimentError
+from abtest.split.experiment import ExperimentError
 from serving.server import ServerError, run
 from serving.settings import Settings
 from tests.serving.world import ServerProcess, write_world

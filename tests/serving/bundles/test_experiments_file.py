@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from abtest.experiment import ExperimentConfig, ExperimentError
+from abtest.split.experiment import ExperimentConfig, ExperimentError
 from serving.bundles.experiments_file import ExperimentsFile
 from serving.telemetry.metrics import Metrics
 from tests.serving.bundles.answers import (

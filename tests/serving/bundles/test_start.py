@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from abtest.experiment import ExperimentConfig, ExperimentError, parse_config
+from abtest.split.experiment import ExperimentConfig, ExperimentError, parse_config
 from serving.bundles.catalog import load_named
 from serving.bundles.choice import Choice, remember
 from serving.bundles.loading import Loader

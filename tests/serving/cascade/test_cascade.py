@@ -6,10 +6,10 @@ import httpx
 import pytest
 import redis
 
-from abtest.event_log import FIELD, STREAM
 from abtest.events import EVENT_ADAPTER, RankingEvent
-from abtest.experiment import parse_config
-from abtest.splitter import Splitter
+from abtest.log.event_log import FIELD, STREAM
+from abtest.split.experiment import parse_config
+from abtest.split.splitter import Splitter
 from tests.serving.world import EXPERIMENTS, KEEP, N_ITEMS, UNAVAILABLE, ServerProcess
 
 SPLITTER = Splitter(parse_config(EXPERIMENTS))

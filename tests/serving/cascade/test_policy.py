@@ -1,6 +1,6 @@
 import pytest
 
-from abtest.experiment import ExperimentError, parse_config
+from abtest.split.experiment import ExperimentError, parse_config
 from serving.cascade.policy import Policy, check_policies, parse_policy
 
 DEFAULTS = """

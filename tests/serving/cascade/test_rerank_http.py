@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from abtest.experiment import parse_config
-from abtest.splitter import Splitter
+from abtest.split.experiment import parse_config
+from abtest.split.splitter import Splitter
 from tests.serving.world import (
     EXPERIMENTS,
     N_ITEMS,

@@ -1,0 +1,1 @@
+"""From archived events to effects: metrics, measures and statistics."""

@@ -1,0 +1,1 @@
+"""From an event to files that reports read: journal, store, archive; nothing lost or doubled."""

@@ -1,0 +1,1 @@
+"""From an experiment configuration to the variants of a unit."""
