@@ -44,6 +44,8 @@ class Assignment(_Frozen):
     """Probability with which this unit got this variant."""
     forced: bool = False
     """Set by configuration, not by chance: such traffic is excluded from analysis."""
+    cluster: str | None = None
+    """The unit of analysis where it is not the event's unit: the period of a switchback."""
 
 
 class StageTrace(_Frozen):
@@ -88,6 +90,8 @@ class RankingEvent(_Event):
     latency_us: dict[str, int]
     """Time spent by step; `total` is the whole request inside the server."""
     degraded: tuple[str, ...]
+    teams: tuple[str, ...] = ()
+    """Of an answer interleaved from two bundles, the served name each position is credited to."""
 
 
 class _Feedback(_Event):

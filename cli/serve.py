@@ -85,7 +85,7 @@ def report(key: str, data_dir: Path, html: Path | None, as_json: bool, replay: b
     """
     from abtest.log.archive import archive
     from abtest.report.report import analyze, render_html, render_text
-    from abtest.split.experiment import load_config
+    from abtest.split.config import load_config
     from serving.state.store import Store
 
     chosen = settings(data_dir=data_dir)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from abtest.split.experiment import parse_config
+from abtest.split.config import parse_config
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 PAGES = (README, README.parent / "docs" / "operators.md")

@@ -19,7 +19,8 @@ from abtest.analysis.statistics import (
     sample_ratio,
 )
 from abtest.report.verdict import REPLAY_NOTE, verdict
-from abtest.split.experiment import Experiment, ExperimentConfig
+from abtest.split.config import ExperimentConfig
+from abtest.split.experiment import Experiment
 
 __all__ = ["Arm", "Day", "Report", "ReportError", "analyze", "render_html", "render_text"]
 

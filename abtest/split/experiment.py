@@ -1,20 +1,13 @@
-"""Experiment configuration: layers, experiments, variants and the parameters they set.
+"""Experiment: who is compared with whom, on which traffic, by which parameters and metrics."""
 
-Read from TOML, validated whole, frozen. A parameter belongs to exactly one layer, so that two
-experiments can never both decide it (PlanOut, Bakshy et al. 2014).
-"""
-
-import hashlib
-import tomllib
+from datetime import datetime
 from enum import StrEnum
-from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SLOTS = 10_000
-"""Slots of a layer; an experiment owns a range of them and is ramped by adding slots."""
+"""Slots of a layer, of the domains and of a holdout; a share of traffic is a number of slots."""
 
 Parameter = str | int | float | bool
 
@@ -24,18 +17,32 @@ class ExperimentError(ValueError):
 
 
 class State(StrEnum):
-    """Life of an experiment."""
+    """Life of an experiment. All but a draft hold their slots."""
 
     DRAFT = "draft"
+    """Being written; it holds nothing and does nothing."""
+    AA = "aa"
+    """Split and logged like a running one, but every variant gets the control's parameters."""
     RUNNING = "running"
     PAUSED = "paused"
+    """Nobody is split; everybody gets the defaults, until it runs again with the same units."""
+    KILLED = "killed"
+    """Ended, for harm or for lack of use; everybody gets the defaults."""
+    SHIPPED = "shipped"
+    """Ended; the whole layer, in its slots or not, gets the parameters of `winner`."""
 
 
-class _Frozen(BaseModel):
+SPLITTING = (State.AA, State.RUNNING)
+"""States in which units are split and answers logged."""
+
+
+class Frozen(BaseModel):
+    """A part of the configuration: never changed, only replaced."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Variant(_Frozen):
+class Variant(Frozen):
     """One arm: its share of the experiment's traffic and the parameters it sets."""
 
     name: str = Field(min_length=1, max_length=100)
@@ -43,18 +50,79 @@ class Variant(_Frozen):
     params: dict[str, Parameter] = {}
 
 
-class Experiment(_Frozen):
-    """A comparison of variants on a range of its layer's slots."""
+class Condition(Frozen):
+    """What a field of the request's context must be; what is given must hold together.
+
+    A field that the request does not have fulfils nothing but `none_of`.
+    """
+
+    one_of: tuple[str, ...] | None = None
+    none_of: tuple[str, ...] | None = None
+    at_least: float | None = None
+    """Of a field that is a number; one that is not fulfils nothing."""
+    below: float | None = None
+
+
+class Switchback(Frozen):
+    """Everybody gets the same variant for a period; the periods are what is split and compared."""
+
+    period_min: int = Field(ge=1, le=7 * 24 * 60)
+    """Length in minutes; periods start at multiples of it since the Unix epoch, UTC."""
+
+
+class Guardrail(Frozen):
+    """A metric that no variant may harm."""
+
+    metric: str
+    tolerance: float = Field(default=0.0, ge=0, lt=1)
+    """Harm that is accepted, as a share of the control's value."""
+    auto_stop: bool = True
+    """Kill the experiment once its always-valid interval shows more harm than that."""
+
+
+class Experiment(Frozen):
+    """A comparison of variants on slots of its layer."""
 
     key: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$")
     revision: int = Field(ge=1)
+    """Raised with every change of arms or weights, and when an A/A phase ends: units are then split
+    anew, and only what came after is analysed."""
     state: State = State.DRAFT
-    slots: tuple[int, int] = (0, SLOTS)
-    """First slot and one past the last."""
+    hypothesis: str = Field(default="", max_length=2000)
+    """What is expected and why, for those who read the report."""
+    start: datetime | None = None
+    """Nobody is split before; with a time zone."""
+    end: datetime | None = None
+    """Nobody is split from then on."""
+    slots: tuple[tuple[int, int], ...] = ((0, SLOTS),)
+    """Ranges: first slot and one past the last. One range may stand alone: `slots = [0, 500]`."""
     control: str
     """Name of the variant the others are compared with."""
     variants: tuple[Variant, ...] = Field(min_length=2)
+    when: dict[str, Condition] = {}
+    """Conditions on the request's context; all must hold. `{ country = "DE" }` and
+    `{ country = ["DE", "AT"] }` are short for `one_of`."""
+    force: dict[str, str] = {}
+    """Variant by unit, for those who test: whatever slot and state, but logged as forced, and left
+    out of every analysis."""
+    sticky: bool = False
+    """Units keep the variant they first got, also when slots or conditions leave them out."""
+    switchback: Switchback | None = None
+    winner: str | None = None
+    """The variant everybody gets, of a shipped experiment."""
     primary_metric: str = "revenue_per_unit"
+    secondary_metrics: tuple[str, ...] = ()
+    guardrails: tuple[Guardrail, ...] = ()
+    segments: tuple[str, ...] = ()
+    """Fields of the request's context by whose values effects are also told."""
+    planned_units: int | None = Field(default=None, ge=2)
+    """Units at which the fixed-horizon result is read; `cascade plan` computes it."""
+
+    @field_validator("slots", mode="before")
+    @classmethod
+    def _one_range_may_stand_alone(cls, slots: Any) -> Any:  # noqa: ANN401  # not checked yet
+        alone = isinstance(slots, list | tuple) and all(isinstance(slot, int) for slot in slots)
+        return (slots,) if alone and slots else slots
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -69,122 +137,10 @@ class Experiment(_Frozen):
         if abs(total - 1) > 1e-9:
             weights = " + ".join(f"{variant.weight:g}" for variant in self.variants)
             raise ValueError(f"experiment {self.key}: weights {weights} = {total:g} must sum to 1")
-        first, end = self.slots
-        if not 0 <= first < end <= SLOTS:
-            raise ValueError(
-                f"experiment {self.key}: slots {first}..{end} must satisfy "
-                f"0 <= first < end <= {SLOTS}"
-            )
-        return self
-
-
-class Layer(_Frozen):
-    """Experiments that exclude each other; different layers are independent."""
-
-    name: str = Field(min_length=1)
-    unit: Literal["user_id"] = "user_id"
-    seed: str = Field(min_length=1)
-    experiments: tuple[Experiment, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        active = sorted(
-            (e for e in self.experiments if e.state is not State.DRAFT), key=lambda e: e.slots
-        )
-        for left, right in pairwise(active):
-            if right.slots[0] < left.slots[1]:
+        for first, end in self.slots:
+            if not 0 <= first < end <= SLOTS:
                 raise ValueError(
-                    f"layer {self.name}: {left.key} holds slots {left.slots[0]}..{left.slots[1]} "
-                    f"and {right.key} {right.slots[0]}..{right.slots[1]}; "
-                    "slots of one layer must not overlap"
+                    f"experiment {self.key}: slots {first}..{end} must satisfy "
+                    f"0 <= first < end <= {SLOTS}"
                 )
         return self
-
-
-class ExperimentConfig(_Frozen):
-    """All layers. Parameters of a variant override `defaults`."""
-
-    version: Literal[1]
-    defaults: dict[str, Parameter]
-    """Value of every parameter for traffic that no experiment decides."""
-    layers: tuple[Layer, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        owner: dict[str, str] = {}
-        keys: set[str] = set()
-        for layer in self.layers:
-            if sum(other.name == layer.name for other in self.layers) > 1:
-                raise ValueError(f"layer {layer.name}: layer names must be unique")
-            for experiment in layer.experiments:
-                if experiment.key in keys:
-                    raise ValueError(f"experiment {experiment.key}: keys must be unique")
-                keys.add(experiment.key)
-                for variant in experiment.variants:
-                    for name, value in variant.params.items():
-                        self._check_parameter(experiment.key, name, value)
-                        if owner.setdefault(name, layer.name) != layer.name:
-                            raise ValueError(
-                                f"parameter {name} is set in layers {owner[name]} and "
-                                f"{layer.name}; a parameter belongs to one layer"
-                            )
-        return self
-
-    def _check_parameter(self, key: str, name: str, value: Parameter) -> None:
-        if name not in self.defaults:
-            raise ValueError(
-                f"experiment {key}: parameter {name} has no value in [defaults]; "
-                f"declared are {sorted(self.defaults)}"
-            )
-        expected, got = type(self.defaults[name]).__name__, type(value).__name__
-        if expected != got:
-            raise ValueError(
-                f"experiment {key}: parameter {name} = {value!r} is {got}, "
-                f"its default is {expected}"
-            )
-
-    @property
-    def sha(self) -> str:
-        """Short hash of the configuration's content."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
-
-    def experiment(self, key: str) -> Experiment:
-        """The experiment named `key`.
-
-        Raises:
-            ExperimentError: there is none.
-        """
-        known = {e.key: e for layer in self.layers for e in layer.experiments}
-        if key not in known:
-            raise ExperimentError(f"no experiment {key!r}; known are {sorted(known)}")
-        return known[key]
-
-
-def parse_config(text: str, source: str = "experiments") -> ExperimentConfig:
-    """Validate a configuration written in TOML.
-
-    Raises:
-        ExperimentError: it is not TOML, has an unknown key, or breaks a rule.
-    """
-    try:
-        raw: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ExperimentError(f"{source} is not valid TOML: {error}") from error
-    try:
-        return ExperimentConfig.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ExperimentError(f"{source}: {where + ': ' if where else ''}{message}") from error
-
-
-def load_config(path: Path) -> ExperimentConfig:
-    """Read and validate a configuration file.
-
-    Raises:
-        ExperimentError: the file is missing or breaks a rule.
-    """
-    if not path.is_file():
-        raise ExperimentError(f"{path} does not exist; write one, or run `cascade demo` to get one")
-    return parse_config(path.read_text(), str(path))

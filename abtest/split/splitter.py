@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 from xxhash import xxh3_64_intdigest
 
 from abtest.events import Assignment
-from abtest.split.experiment import SLOTS, Experiment, ExperimentConfig, Layer, Parameter, State
+from abtest.split.config import ExperimentConfig, Layer
+from abtest.split.experiment import SLOTS, Experiment, Parameter, State
 
 _HASHES = 1 << 64
 _SEPARATOR = "\x1f"
@@ -50,7 +51,9 @@ class Splitter:
         """Compile a configuration."""
         self.config: Final = config
         self.config_sha: Final = config.sha
-        self._layers: Final = tuple(_compile_layer(layer) for layer in config.layers)
+        self._layers: Final = tuple(
+            _compile_layer(layer) for domain in config.domains for layer in domain.layers
+        )
 
     def assign(self, unit: str) -> Split:
         """Assign a unit; the same unit and configuration always give the same split."""
@@ -70,8 +73,8 @@ def _compile_layer(layer: Layer) -> _Slots:
     owners: list[_Arms | None] = [None] * SLOTS
     for experiment in layer.experiments:
         if experiment.state is State.RUNNING:
-            first, end = experiment.slots
-            owners[first:end] = [_compile_experiment(layer, experiment)] * (end - first)
+            for first, end in experiment.slots:
+                owners[first:end] = [_compile_experiment(layer, experiment)] * (end - first)
     return _Slots(_prefix(layer.seed, "slot"), tuple(owners))
 
 

@@ -13,7 +13,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from abtest.split.experiment import ExperimentConfig
+from abtest.split.config import ExperimentConfig
 
 MAX_ITEMS = 200
 MAX_EVENTS = 1000

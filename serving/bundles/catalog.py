@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from abtest.events import new_event_id
-from abtest.split.experiment import ExperimentConfig
+from abtest.split.config import ExperimentConfig
 from abtest.split.splitter import Splitter
 from serving.bundles.choice import Choice, ChoiceStore, remember
 from serving.bundles.fleet import Fleet

@@ -8,7 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from abtest.split.experiment import ExperimentConfig, ExperimentError, parse_config
+from abtest.split.config import ExperimentConfig, parse_config
+from abtest.split.experiment import ExperimentError
 from serving.telemetry.metrics import Metrics
 from training.bundle import BundleError
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from abtest.split.experiment import ExperimentConfig, ExperimentError
+from abtest.split.config import ExperimentConfig
+from abtest.split.experiment import ExperimentError
 from abtest.split.splitter import Splitter
 from serving.bundles.loading import Loader
 from serving.cascade.line import Line
@@ -36,7 +37,7 @@ def names_served(config: ExperimentConfig) -> tuple[str, ...]:
             f"[defaults] must set {BUNDLE_PARAMETER!r} to the name of a bundle; "
             f"it sets {sorted(config.defaults)}"
         )
-    variants = [v for layer in config.layers for e in layer.experiments for v in e.variants]
+    variants = [v for experiment in config.experiments() for v in experiment.variants]
     values = (config.defaults, *(variant.params for variant in variants))
     return tuple(sorted({str(v[BUNDLE_PARAMETER]) for v in values if BUNDLE_PARAMETER in v}))
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import redis
 import redis.asyncio
 
-from abtest.split.experiment import ExperimentConfig, load_config
+from abtest.split.config import ExperimentConfig, load_config
 from serving.bundles.catalog import Catalog, load_named
 from serving.bundles.choice import TOPIC, Choice, ChoiceStore, remembered
 from serving.bundles.experiments_file import POLL_INTERVAL_S, ExperimentsFile

@@ -9,7 +9,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from abtest.split.experiment import ExperimentConfig, ExperimentError, Parameter
+from abtest.split.config import ExperimentConfig
+from abtest.split.experiment import ExperimentError, Parameter
 
 MAX_CANDIDATES = 5000
 
@@ -80,12 +81,11 @@ def check_policies(config: ExperimentConfig) -> None:
         ExperimentError: one is unknown or out of its range.
     """
     parse_policy(config.defaults)
-    for layer in config.layers:
-        for experiment in layer.experiments:
-            for variant in experiment.variants:
-                try:
-                    parse_policy({**config.defaults, **variant.params})
-                except ExperimentError as error:
-                    raise ExperimentError(
-                        f"experiment {experiment.key}, variant {variant.name}: {error}"
-                    ) from error
+    for experiment in config.experiments():
+        for variant in experiment.variants:
+            try:
+                parse_policy({**config.defaults, **variant.params})
+            except ExperimentError as error:
+                raise ExperimentError(
+                    f"experiment {experiment.key}, variant {variant.name}: {error}"
+                ) from error

@@ -17,7 +17,7 @@ from abtest.events import (
 )
 from abtest.log.archive import archive
 from abtest.log.event_log import FIELD, STREAM
-from abtest.split.experiment import ExperimentConfig, parse_config
+from abtest.split.config import ExperimentConfig, parse_config
 from abtest.split.splitter import Splitter
 
 KEY = "new-vs-old"

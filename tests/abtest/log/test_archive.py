@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from abtest.log import archive as module
 from abtest.events import EVENT_ADAPTER, Event
+from abtest.log import archive as module
 from abtest.log.archive import LOCK, SCHEMA, ArchiveError, archive
 from abtest.log.event_log import FIELD, STREAM
 from tests.abtest.traffic import (

@@ -16,7 +16,8 @@ from abtest.events import ConversionEvent, Event, RankingEvent
 from abtest.log.archive import archive
 from abtest.report.report import Arm, Report, ReportError, analyze
 from abtest.report.verdict import REPLAY_NOTE
-from abtest.split.experiment import ExperimentConfig, ExperimentError
+from abtest.split.config import ExperimentConfig
+from abtest.split.experiment import ExperimentError
 from tests.abtest.traffic import (
     DAY_US,
     KEY,

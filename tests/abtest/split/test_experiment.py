@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from abtest.split.experiment import ExperimentError, load_config, parse_config
+from abtest.split.config import load_config, parse_config
+from abtest.split.experiment import ExperimentError
 from tests.abtest.traffic import KEY, config
 
 ARM = '{ name = "a", weight = 0.5 }, { name = "b", weight = 0.5 }'

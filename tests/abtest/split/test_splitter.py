@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import chi2_contingency, chisquare
 from xxhash import xxh3_64_intdigest
 
-from abtest.split.experiment import ExperimentConfig, parse_config
+from abtest.split.config import ExperimentConfig, parse_config
 from abtest.split.splitter import Splitter
 
 UNITS = [f"user-{number}" for number in range(20_000)]

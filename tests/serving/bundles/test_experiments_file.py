@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from abtest.split.experiment import ExperimentConfig, ExperimentError
+from abtest.split.config import ExperimentConfig
+from abtest.split.experiment import ExperimentError
 from serving.bundles.experiments_file import ExperimentsFile
 from serving.telemetry.metrics import Metrics
 from tests.serving.bundles.answers import (

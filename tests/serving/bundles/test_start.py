@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from abtest.split.experiment import ExperimentConfig, ExperimentError, parse_config
+from abtest.split.config import ExperimentConfig, parse_config
+from abtest.split.experiment import ExperimentError
 from serving.bundles.catalog import load_named
 from serving.bundles.choice import Choice, remember
 from serving.bundles.loading import Loader

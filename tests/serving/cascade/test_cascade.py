@@ -8,7 +8,7 @@ import redis
 
 from abtest.events import EVENT_ADAPTER, RankingEvent
 from abtest.log.event_log import FIELD, STREAM
-from abtest.split.experiment import parse_config
+from abtest.split.config import parse_config
 from abtest.split.splitter import Splitter
 from tests.serving.world import EXPERIMENTS, KEEP, N_ITEMS, UNAVAILABLE, ServerProcess
 

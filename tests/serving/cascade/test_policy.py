@@ -1,6 +1,7 @@
 import pytest
 
-from abtest.split.experiment import ExperimentError, parse_config
+from abtest.split.config import parse_config
+from abtest.split.experiment import ExperimentError
 from serving.cascade.policy import Policy, check_policies, parse_policy
 
 DEFAULTS = """

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from abtest.split.experiment import parse_config
+from abtest.split.config import parse_config
 from abtest.split.splitter import Splitter
 from tests.serving.world import (
     EXPERIMENTS,
