@@ -1,8 +1,8 @@
 """Metric: what is measured about a unit, declared, so that a new one needs no code.
 
-A measure turns the events of a unit into a number; a metric is the mean of one over units, the ratio
-of the sums of two, or a quantile of the values of one. The unit is always what is resampled: ratios
-and quantiles are clustered by it.
+A measure turns the events of a unit into a number; a metric is the mean of one over units, the
+ratio of the sums of two, or a quantile of the values of one. The unit is always what is resampled:
+ratios and quantiles are clustered by it.
 """
 
 from datetime import timedelta

@@ -39,6 +39,7 @@ _ASSIGNMENT = pa.struct(
         ("variant", pa.string()),
         ("propensity", pa.float64()),
         ("forced", pa.bool_()),
+        ("cluster", pa.string()),
     ]
 )
 SCHEMA = pa.schema(
