@@ -1,6 +1,7 @@
 """The ranker: what is exported of it, beside the module that is trained and a textbook's.
 
-All of them score the same candidates of the same request, in turn, with one thread.
+All of them score the same candidates of the same request, in turn, with one thread. All are frozen,
+as a server freezes what it loads: weights are constants, but for the tables that learn of new items.
 
 Legend: B requests (here 1), N candidates, L history length.
 """
@@ -29,6 +30,8 @@ WARM_UP = 10
 TEXTBOOK = "textbook"
 EXPORTED = "exported"
 EFFORT = Effort(seconds=0.0, rounds=1, turn_ms=0.0)
+CALLS = 4
+"""In a turn, so that what another form left in the caches does not decide."""
 
 Tick = Callable[[str], None]
 
@@ -69,7 +72,13 @@ def forms(trained: DeepInterestNetwork) -> dict[str, torch.jit.ScriptModule]:
         "as trained": trained,
         EXPORTED: ServedDeepInterestNetwork(trained, spare_rows=1_000),
     }
-    return {name: torch.jit.script(module.eval()) for name, module in modules.items()}
+    return {name: _frozen(torch.jit.script(module.eval())) for name, module in modules.items()}
+
+
+def _frozen(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    kept = [name for name in ("put_items",) if hasattr(module, name)]
+    frozen: torch.jit.ScriptModule = torch.jit.freeze(module, preserved_attrs=kept)
+    return frozen
 
 
 def drawn_ranker(items: int, history: int) -> DeepInterestNetwork:
@@ -141,7 +150,7 @@ def _compare(
         for call in calls.values():
             for _ in range(WARM_UP):
                 call()
-        entries = {name: Entry(call, 1) for name, call in calls.items()}
+        entries = {name: Entry(call, CALLS) for name, call in calls.items()}
         times = take_turns(entries, EFFORT._replace(rounds=rounds), "cpu")
     return [
         Timed(
