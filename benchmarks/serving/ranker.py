@@ -1,7 +1,7 @@
 """The ranker: what is exported of it, beside the module that is trained and a textbook's.
 
-All of them score the same candidates of the same request, in turn, with one thread. All are frozen,
-as a server freezes what it loads: weights are constants, but for the tables that learn of new items.
+All of them score the same candidates of the same request, in turn, with one thread. All are frozen
+as a server freezes what it loads: weights are constants, but for tables that learn of new items.
 
 Legend: B requests (here 1), N candidates, L history length.
 """

@@ -43,9 +43,10 @@ def ranker(sizes: RankerSizes) -> str:
     """Of the part on the ranker."""
     return (
         "The ranking stage of the default configuration with weights that are drawn, over "
-        f"{sizes.items:,} items, one request a call, one thread, TorchScript, all frozen as a server "
-        f"does it; medians of {sizes.rounds} turns of {CALLS} calls, ratios turn by turn. *Textbook* computes the same scores from "
-        "concatenations: [q, k, q - k, q * k] a pair, everything that is known a candidate. DIN as "
-        "published has no history match, so the textbook's form is timed without it, too. "
+        f"{sizes.items:,} items, one request a call, one thread, TorchScript, all of them frozen "
+        f"as a server does it; medians of {sizes.rounds} turns of {CALLS} calls, ratios turn by "
+        "turn. *Textbook* computes the same scores from concatenations: [q, k, q - k, q * k] a "
+        "pair, everything that is known a candidate. DIN as published has no history match, so the "
+        "textbook's form is timed without it, too. "
         "*Exported* is what a bundle holds."
     )
