@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from serving.bundles.opening import experiments_memory
 from serving.settings import Settings
 from serving.state.valkey import EmbeddedValkey
 from training.data.complete_journey import PACKAGE
@@ -98,7 +99,7 @@ def run_demo(cascade: Command, data_dir: Path, size: Size, seed: int) -> None:
         summary = data_dir / "replay.json"
         say.run("replay", *data, "--url", url, *size.replay, "--json", summary)
 
-    say.step("Report", "Revenue per household of each arm, from the event log alone.")
+    say.step("Report", "What to do with the experiment, and why, from the event log alone.")
     say.run("report", EXPERIMENT, "--data-dir", data_dir, "--replay")
     _say_what_now(say.console, data_dir, time.monotonic() - started)
 
@@ -145,7 +146,7 @@ def _opens(prepared: Path) -> bool:
 
 
 def _forget_events(data_dir: Path) -> None:
-    """Remove the events of an earlier demo, and what was chosen of its bundles since.
+    """Remove the events and reports of an earlier demo, and what was chosen and changed since.
 
     Raises:
         DemoError: a server uses them, or the demo is told to use a store that is not its own.
@@ -165,7 +166,10 @@ def _forget_events(data_dir: Path) -> None:
         shutil.rmtree(folder)
     shutil.rmtree(left.events_dir, ignore_errors=True)
     shutil.rmtree(left.journal_dir, ignore_errors=True)
+    shutil.rmtree(left.rollups_dir, ignore_errors=True)
+    shutil.rmtree(left.reports_dir, ignore_errors=True)
     left.choices_path.unlink(missing_ok=True)
+    experiments_memory(left.experiments_path).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -81,7 +81,8 @@ class RankingEvent(_Event):
     config_sha: str
     """Hash of the experiment configuration the answer was split by."""
     bundle: str
-    """Name and version of the bundle, `name@version`."""
+    """Name and version of the bundle, `name@version`; of an interleaved answer both, joined by `+`,
+    and the stages of the second begin with `second.`."""
     context: dict[str, str]
     item_ids: tuple[str, ...]
     """Recommended items by position, which counts from 0."""
@@ -91,7 +92,8 @@ class RankingEvent(_Event):
     """Time spent by step; `total` is the whole request inside the server."""
     degraded: tuple[str, ...]
     teams: tuple[str, ...] = ()
-    """Of an answer interleaved from two bundles, the served name each position is credited to."""
+    """Of an answer interleaved from two bundles, the served name each position is credited to;
+    empty for a position that only one of them was able to fill."""
 
 
 class _Feedback(_Event):

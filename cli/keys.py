@@ -8,7 +8,7 @@ import click
 from cli.command import main, settings
 
 # Of `serving.api.keys`, which is imported when a command runs.
-_SCOPES = ("recommend", "events", "explain", "metrics", "admin")
+_SCOPES = ("recommend", "events", "explain", "metrics", "experiments", "admin")
 
 _data_dir = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Of the server.  [default: var]"
@@ -24,11 +24,12 @@ def keys() -> None:
 
     \b
     Scopes:
-      recommend   ask for recommendations
-      events      report feedback, write users and their interactions
-      explain     ask why an item was recommended
-      metrics     read /metrics
-      admin       everything, items, bundles and experiments too
+      recommend     ask for recommendations
+      events        report feedback, write users and their interactions
+      explain       ask why an item was recommended
+      metrics       read /metrics
+      experiments   read experiments, their reports and who changed them
+      admin         everything, items, bundles and experiments too
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Online: serve, replay traffic, report; and the demo of all of it."""
+"""Online: serve, replay traffic; and the demo of all of it."""
 
 import subprocess
 import sys
@@ -65,41 +65,6 @@ def replay(data: Path, url: str, limit: int | None, users: int | None, json: Pat
     done = subprocess.run([str(word) for word in command], check=False)
     if done.returncode:
         sys.exit(done.returncode)
-
-
-@main.command()
-@click.argument("key")
-@data_dir_option
-@path_option("--html", "Write the page here.  [default: DATA_DIR/reports/KEY.html]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@click.option("--replay/--live", help="Whether the traffic was a replay.  [default: live]")
-def report(key: str, data_dir: Path, html: Path | None, as_json: bool, replay: bool) -> None:
-    r"""Compare the variants of an experiment: revenue, lift, latency.
-
-    KEY names the experiment. Works beside a running server and without one: first it archives the
-    events that are not yet in files.
-
-    \b
-    Example:
-      cascade report dftopk-vs-baseline --replay
-    """
-    from abtest.log.archive import archive
-    from abtest.report.report import analyze, render_html, render_text
-    from abtest.split.config import load_config
-    from serving.state.store import Store
-
-    chosen = settings(data_dir=data_dir)
-    config = load_config(chosen.experiments_path)
-    config.experiment(key)
-    if chosen.redis_url or chosen.valkey_dir.is_dir():
-        with Store(chosen) as store, store.sync_client() as client:
-            archive(client, chosen.events_dir)
-    found = analyze(chosen.events_dir, config, key, replay=replay)
-    page = html or data_dir / "reports" / f"{key}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(render_html(found), encoding="utf-8")
-    click.echo(found.model_dump_json(indent=1) if as_json else render_text(found))
-    click.echo(f"page: {page}", err=as_json)
 
 
 @main.command()

@@ -10,9 +10,11 @@ from random import Random
 
 from fastapi import FastAPI
 
-from serving.api import bundles, docs, errors, items
+from serving.api import bundles, docs, errors, experiments, items, recent, reports, units
 from serving.api.auth import Guard, GuardMiddleware, check_exposure
 from serving.api.body import BodyLimitMiddleware
+from serving.api.dashboard import dashboard
+from serving.api.events import EventsMiddleware
 from serving.api.headers import HeadersMiddleware
 from serving.api.keys import KEYS_FILE, KeyRing, parse_variable
 from serving.api.rate_limit import RateLimiter
@@ -54,16 +56,23 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.metrics = metrics
     app.state.guard = guard
+    app.state.settings = settings
     app.include_router(router)
     app.include_router(bundles.router)
+    app.include_router(experiments.router)
     app.include_router(items.router)
+    app.include_router(recent.router)
+    app.include_router(reports.router)
+    app.include_router(units.router)
     app.include_router(docs.router)
+    app.include_router(dashboard())
     # Each of these is around those above it.
     app.add_middleware(
         RecommendMiddleware,
         recommend=lambda: app.state.service.cascade.recommend,
         deadline_ms=settings.deadline_ms,
     )
+    app.add_middleware(EventsMiddleware, take=lambda: app.state.service.feedback.take)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
     app.add_middleware(GuardMiddleware, guard=guard, refused=metrics.refused)
     errors.install(app)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from abtest.events import CONVERSION, FeedbackEvent, new_event_id
 from abtest.log.attribution import MONEY, Answer, AttributionError, Report, attribute
@@ -13,6 +13,9 @@ from training.features import to_ts_us
 
 _TIME_DIGITS = 12
 """An id begins with the milliseconds of its making (UUID version 7), in hexadecimal."""
+
+
+_MANY = TypeAdapter(list[schemas.FeedbackEvent])
 
 
 class FeedbackError(ValueError):
@@ -47,37 +50,47 @@ class Feedback:
         """Log the good events of a batch; they survive a power cut when this returns.
 
         An event about a genuine answer that cannot be found now, because the store is away or does
-        not have it yet, is taken too, and attributed later.
+        not have it yet, is taken too, and attributed later. A refund is judged after the purchases
+        of its batch.
 
         Raises:
-            JournalError: the disk does not take them; nothing of the batch is acknowledged.
+            JournalError: the disk does not take them; of a batch without refunds nothing is
+                acknowledged, of one with refunds nothing may be, and it can be sent again.
         """
-        rejected: list[schemas.RejectedEvent] = []
-        reports: list[tuple[int, Report]] = []
-        now_us = self._clock()
-        for index, raw in enumerate(raw_events):
+        reasons: dict[int, str] = {}
+        reports = _read(raw_events, self._clock(), reasons)
+        answers = await self._log.answers([report.request_id for report in reports.values()])
+        events: dict[int, FeedbackEvent | Report] = {}
+        for index, report in reports.items():
             try:
-                reports.append((index, _report(parse(raw), now_us)))
-            except FeedbackError as error:
-                rejected.append(schemas.RejectedEvent(index=index, reason=str(error)))
-        answers = await self._log.answers([report.request_id for _, report in reports])
-        events: list[FeedbackEvent | Report] = []
-        for index, report in reports:
-            try:
-                events.append(self._judge(report, answers.get(report.request_id)))
+                events[index] = self._judge(report, answers.get(report.request_id))
             except (FeedbackError, AttributionError) as error:
-                rejected.append(schemas.RejectedEvent(index=index, reason=str(error)))
-        taken = await self._log.append_feedback(events)
-        for event, new in zip(events, taken, strict=True):
-            if new and not isinstance(event, Report):
-                self._metrics.observe_outcome(event)
+                reasons[index] = str(error)
+        refunds = {index for index in events if reports[index].refund_of is not None}
+        taken = await self._append([e for i, e in events.items() if i not in refunds])
+        if refunds:
+            claims = {index: reports[index] for index in sorted(refunds)}
+            reasons |= await self._log.refused_refunds(claims)
+            taken += await self._append([events[i] for i in claims if i not in reasons])
         accepted = sum(taken)
-        self._metrics.observe_feedback(accepted, len(events) - accepted, len(rejected))
+        self._metrics.observe_feedback(accepted, len(taken) - accepted, len(reasons))
         return schemas.EventsResponse(
             accepted=accepted,
-            duplicates=len(events) - accepted,
-            rejected=tuple(sorted(rejected, key=lambda r: r.index)),
+            duplicates=len(taken) - accepted,
+            rejected=tuple(
+                schemas.RejectedEvent(index=index, reason=reasons[index])
+                for index in sorted(reasons)
+            ),
         )
+
+    async def _append(self, events: Sequence[FeedbackEvent | Report]) -> list[bool]:
+        taken = await self._log.append_feedback(events)
+        self._metrics.observe_outcomes(
+            event
+            for event, new in zip(events, taken, strict=True)
+            if new and not isinstance(event, Report)
+        )
+        return taken
 
     def _judge(self, report: Report, answer: Answer | None) -> FeedbackEvent | Report:
         if answer is not None:
@@ -92,6 +105,24 @@ class Feedback:
         )
 
 
+def _read(
+    raw_events: Sequence[dict[str, object]], now_us: int, reasons: dict[int, str]
+) -> dict[int, Report]:
+    """The good events by their index; of the others the reasons are noted."""
+    try:
+        bodies = _MANY.validate_python(raw_events)  # together, which is how they mostly are
+    except ValidationError:
+        bodies = None
+    reports: dict[int, Report] = {}
+    for index, raw in enumerate(raw_events):
+        try:
+            body = parse(raw) if bodies is None else _consistent(bodies[index])
+            reports[index] = _report(body, now_us)
+        except FeedbackError as error:
+            reasons[index] = str(error)
+    return reports
+
+
 def parse(raw: dict[str, object]) -> schemas.FeedbackEvent:
     """Check an event by itself.
 
@@ -99,9 +130,12 @@ def parse(raw: dict[str, object]) -> schemas.FeedbackEvent:
         FeedbackError: a field is missing, unknown, of a wrong type or contradicts another.
     """
     try:
-        body = schemas.FeedbackEvent.model_validate(raw)
+        return _consistent(schemas.FeedbackEvent.model_validate(raw))
     except ValidationError as error:
         raise FeedbackError(_first_fault(error)) from error
+
+
+def _consistent(body: schemas.FeedbackEvent) -> schemas.FeedbackEvent:
     if body.type != CONVERSION:
         given = [name for name in MONEY if getattr(body, name) is not None]
         if given:

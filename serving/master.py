@@ -128,7 +128,7 @@ class _Master:
         mine, its = socket.socketpair()
         environment = {
             **os.environ,
-            **_as_environment(self._settings),
+            **self._settings.as_environment(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             "CASCADE_WORKER_NUMBER": str(number),
             "PROMETHEUS_MULTIPROC_DIR": self._metrics_dir,
@@ -208,8 +208,3 @@ class _Master:
                 process.wait()
         for worker in self._workers.values():
             worker.channel.close()
-
-
-def _as_environment(settings: Settings) -> dict[str, str]:
-    given = settings.model_dump(mode="json", exclude_none=True, exclude={"worker_number"})
-    return {f"CASCADE_{name.upper()}": str(value) for name, value in given.items()}

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 
 import redis.asyncio
 
-from abtest.log.archive import archive
 from abtest.log.event_log import PATIENT_TIMEOUT_S, Commands, EventLog
 from abtest.log.journal import open_journal
 from serving.api.signature import open_signer
 from serving.assortment import Assortment
+from serving.background import erasing
+from serving.background.parent import background
 from serving.bundles.opening import Bundles, load_from_disk, open_bundles
 from serving.cascade.admission import Admission
 from serving.cascade.batch import Batch
 from serving.cascade.cascade import Cascade, wall_clock_us
 from serving.cascade.line import Line
+from serving.erasure import Erasures
 from serving.feedback import Feedback
 from serving.settings import Settings
 from serving.state.control import Control
@@ -25,6 +27,7 @@ from serving.state.feature_store import FeatureStore
 from serving.state.health import Health
 from serving.state.items import TOPIC, ItemStore
 from serving.state.periodic import periodically
+from serving.state.sticky import StickyStore
 from serving.state.store import Store
 from serving.telemetry.metrics import Metrics
 
@@ -45,12 +48,13 @@ class Service:
     cascade: Cascade
     batch: Batch
     feedback: Feedback
+    erasures: Erasures
     health: Health
 
 
 @asynccontextmanager
 async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Service]:
-    """Load experiments and bundles, open the store, keep it alive and archive its events.
+    """Load experiments and bundles, open the store, keep it and the background process alive.
 
     Raises:
         ExperimentError: the experiments are missing or wrong, or name a bundle that is not there.
@@ -67,6 +71,7 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
             aclosing(store.quick()) as quick,
             store.client(PATIENT_TIMEOUT_S) as patient,
             _open_log(settings, quick, patient, metrics) as log,
+            _in_background(settings, metrics),
         ):
             features = FeatureStore(quick, client, lambda: bundles.lineup.history_length)
             signer = open_signer(settings.data_dir, settings.signing_key)
@@ -76,16 +81,12 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
                 asyncio.create_task(_every(WATCH_INTERVAL_S, stopping, _Watch(store, metrics))),
                 asyncio.create_task(periodically(HEALTH_INTERVAL_S, stopping, health.observe)),
             ]
-            if settings.worker_number == 0:
-                archiver = _Archiver(store, settings, metrics)
-                tasks.append(
-                    asyncio.create_task(_every(settings.archive_interval_s, stopping, archiver))
-                )
             control, admission = Control(client), Admission(settings.max_under_way)
             tasks.append(asyncio.create_task(control.run(stopping)))
             assortment = Assortment(
                 ItemStore(client, wall_clock_us), lambda: bundles.fleet.funnels(), metrics
             )
+            erasures = Erasures(client, features, log, wall_clock_us)
             try:
                 async with open_bundles(
                     disk,
@@ -97,6 +98,7 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
                     metrics=metrics,
                 ) as bundles:
                     control.follow(TOPIC, assortment.apply)
+                    control.follow(erasing.TOPIC, erasures.apply)
                     await control.catch_up()
                     cascade = Cascade(
                         bundles=bundles,
@@ -105,6 +107,7 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
                         metrics=metrics,
                         clock=wall_clock_us,
                         admission=admission,
+                        sticky=StickyStore(quick, metrics),
                         sign=signer.sign,
                     )
                     yield Service(
@@ -121,6 +124,7 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
                         feedback=Feedback(
                             log=log, metrics=metrics, clock=wall_clock_us, genuine=signer.check
                         ),
+                        erasures=erasures,
                         health=health,
                     )
             finally:
@@ -154,17 +158,14 @@ class _Watch:
             self._metrics.store_restarts.inc()
 
 
-class _Archiver:
-    """Moves events from the stream into files; what fails stays in the stream for the next run."""
-
-    def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
-        self._store = store
-        self._folder = settings.events_dir
-        self._metrics = metrics
-
-    def __call__(self) -> None:
-        with self._metrics.archive_failures.count_exceptions(), self._store.sync_client() as client:
-            self._metrics.archived.inc(archive(client, self._folder))
+@asynccontextmanager
+async def _in_background(settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
+    """The background process, which is the first worker's to start; there is one a server."""
+    if settings.worker_number > 0:
+        yield
+        return
+    async with background(settings, metrics):
+        yield
 
 
 async def _every(interval_s: float, stopping: asyncio.Event, step: Callable[[], None]) -> None:

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     max_batch: int = Field(default=8, ge=1)
     """Requests of one bundle that are scored together at most."""
     archive_interval_s: float = Field(default=30.0, gt=0)
+    retention_days: int | None = Field(default=None, ge=1, le=100_000)
+    """Archived days that are older are removed; without it all are kept."""
+    report_interval_s: float = Field(default=60.0, gt=0)
     api_keys: str | None = None
     """API keys beside those in `keys.toml`: `NAME:SCOPE+SCOPE:SHA256[:RATE_PER_S]`, by commas."""
     signing_key: str | None = Field(default=None, repr=False)
@@ -48,6 +51,11 @@ class Settings(BaseSettings):
     """Share of the requests that are logged."""
     trace_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the requests that are traced, of those that come without a decision."""
+
+    def as_environment(self) -> dict[str, str]:
+        """Variables from which another process of the same server reads the same settings."""
+        given = self.model_dump(mode="json", exclude_none=True, exclude={"worker_number"})
+        return {f"CASCADE_{name.upper()}": str(value) for name, value in given.items()}
 
     @property
     def experiments_path(self) -> Path:
@@ -83,3 +91,23 @@ class Settings(BaseSettings):
     def events_dir(self) -> Path:
         """Archived events."""
         return self.data_dir / "events"
+
+    @property
+    def rollups_dir(self) -> Path:
+        """What was added up of the archived events."""
+        return self.data_dir / "rollups"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Reports of the experiments."""
+        return self.data_dir / "reports"
+
+    @property
+    def metrics_path(self) -> Path:
+        """Metrics beside the built-in ones; there need be none."""
+        return self.data_dir / "metrics.toml"
+
+    @property
+    def currencies_path(self) -> Path:
+        """Exchange rates; there need be none."""
+        return self.data_dir / "currencies.toml"

@@ -18,8 +18,9 @@ from training.data.dataset import PreparedDataset
 from training.data.source import DatasetError
 
 COMMANDS = (
-    "benchmark", "bundles", "data", "demo", "evaluate", "export", "generate", "keys", "loadtest",
-    "replay", "report", "rolling", "serve", "train",
+    "aa", "analyze", "benchmark", "bundles", "data", "demo", "evaluate", "experiments", "export",
+    "generate", "keys", "loadtest", "plan", "replay", "report", "rolling", "serve", "simulate",
+    "train",
 )  # fmt: skip
 
 

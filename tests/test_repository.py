@@ -149,7 +149,7 @@ def test_the_wheel_holds_every_module_and_data_file(
     assert built.returncode == 0, built.stderr
     listed = run(sys.executable, "-m", "zipfile", "-l", str(next(tmp_path.glob("*.whl"))))
     held = set(re.findall(r"^(\S+)", listed.stdout, re.MULTILINE))
-    suffixes = {".py", ".toml", ".html", ".css", ".typed"}
+    suffixes = {".py", ".toml", ".html", ".css", ".js", ".svg", ".typed"}
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*"):
             if path.suffix in suffixes:

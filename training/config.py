@@ -37,7 +37,10 @@ class CandidateConfig(_Section):
     history_negatives: int = Field(default=40, ge=0)
     """For ranking: items of the user's own history that were not bought this time."""
     recalled_negatives: int = Field(default=60, ge=1)
-    """For ranking: items that retrieval recalls and that were neither bought nor in the history."""
+    """For ranking: items that retrieval recalls and that were neither bought nor in the history; of
+    a log of answers, items that were seen and not bought."""
+    dropped_negatives: int = Field(default=10, ge=0)
+    """For ranking, of a log of answers: items that ranking dropped; they count as not bought."""
     random_negatives: int = Field(default=80, ge=1)
     """For retrieval: items drawn by popularity and uniformly, half and half."""
     shared: bool = False

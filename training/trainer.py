@@ -130,7 +130,11 @@ class Trainer:
         )
         self._random = np.random.default_rng(config.seed)
         self._sampler = CandidateSampler(
-            self._arrays, dataset.meta.validation_start_us, config.candidates, self._random
+            self._arrays,
+            dataset.meta.validation_start_us,
+            config.candidates,
+            self._random,
+            dataset.logged,
         )
         self._epoch_steps = -(-len(self._requests) // config.batch_size)
         self._epoch = -1

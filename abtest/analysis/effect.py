@@ -4,6 +4,17 @@ from datetime import date
 
 from abtest.analysis.metric import Frozen
 
+CONFIDENCE = 0.95
+"""Of every interval."""
+ALPHA = 0.05
+"""Error rate that a two-sided test may have."""
+POWER = 0.8
+"""Chance to find an effect that is as large as planned for."""
+
+
+class AnalysisError(ValueError):
+    """Numbers that cannot be compared; the message names what, value, rule and remedy."""
+
 
 class Interval(Frozen):
     """A 95 % interval."""
@@ -31,7 +42,10 @@ class Effect(Frozen):
     p_adjusted: float | None = None
     """For the number of metrics or segments it was tested with."""
     always_valid: Interval | None = None
-    """Confidence sequence: right however often it is looked at. Of means and ratios."""
+    """Confidence sequence: right however often it is looked at; None for fewer than 100 units in an
+    arm."""
+    always_valid_relative: Interval | None = None
+    """The same as a share of the control's value."""
     units: int
     """Of both arms."""
     variance_reduction: float | None = None
@@ -140,3 +154,60 @@ class Decision(Frozen):
     """One sentence."""
     reasons: tuple[str, ...]
     """Plain words, the most important first."""
+
+
+class FalsePositives(Frozen):
+    """How often an A/A test on history found an effect that is not there, by how it was read."""
+
+    metric: str
+    runs: int
+    looks: int
+    units: int
+    fixed: float
+    """Share of runs with p < 0.05 at the end; close to 0.05 where the test holds."""
+    fixed_interval: Interval
+    """Of the share, for so many runs (Wilson)."""
+    always_valid: float
+    """Share of runs in which the confidence sequence left zero at any look; at most 0.05."""
+    always_valid_interval: Interval
+    peeking: float
+    """Share of runs with p < 0.05 at any look: what reading the fixed horizon daily would do."""
+    peeking_interval: Interval
+
+
+class PolicyValue(Frozen):
+    """What a policy would have earned a decision, from decisions that another one took."""
+
+    decisions: int
+    taken: int
+    """Decisions that both policies took alike."""
+    effective_units: float
+    """Effective sample size of the weights (Kish 1965)."""
+    ips: float | None
+    """Inverse propensity score estimate: unbiased; None where too little agrees to tell."""
+    snips: float | None
+    """Self-normalised estimate: slightly biased, and far steadier (Swaminathan & Joachims 2015)."""
+    interval: Interval | None
+    """Of the self-normalised estimate."""
+    warnings: tuple[str, ...] = ()
+
+
+class Preference(Frozen):
+    """Which of two interleaved lists users took more from (Chapelle et al. 2012)."""
+
+    units: int
+    wins_a: int
+    """Units that took more from A."""
+    wins_b: int
+    ties: int
+    """Units that took as much from both, or nothing."""
+    share_a: float | None
+    """Of the units that took more from one, those that took it from A; None without any."""
+    share_interval: Interval | None
+    """Of that share (Wilson)."""
+    p_value: float | None
+    """Two-sided sign test on units."""
+    difference: float | None
+    """Mean over units of the credit of A less that of B."""
+    difference_interval: Interval | None
+    """Student interval of the difference."""

@@ -2,24 +2,36 @@
 
 A chunk of the stream is written beside its final names, synced, renamed, and only then trimmed from
 the stream. A crash in between leaves events both in files and in the stream; the next run finds
-their ids in the files and does not write them again. Nothing is lost at any point.
+their ids in the files and does not write them again. Nothing is lost at any point. Events of units
+that were erased are left out (`erasure.py`).
 """
 
-import os
-from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
 
-from abtest.events import EVENT_ADAPTER, ConversionEvent, Event, RankingEvent
+from abtest.events import EVENT_ADAPTER, Event
+from abtest.log.columns import Entry, to_table
 from abtest.log.event_log import FIELD, STREAM
+from abtest.log.files import (
+    DAY_US,
+    FileName,
+    FilesError,
+    StreamId,
+    changing,
+    day_folder,
+    draft_of,
+    sync,
+)
+from abtest.log.tombstones import Tombstones, forget_answers, read_tombstones
 
 LOCK = "archive:lock"
 LEASE_S = 10.0
@@ -31,65 +43,13 @@ _MARK = "archive:mark"
 _SYNC_TIMEOUT_MS = 3_000
 """Of a store that syncs every second; well within the lease."""
 
-_ASSIGNMENT = pa.struct(
-    [
-        ("layer", pa.string()),
-        ("key", pa.string()),
-        ("revision", pa.int64()),
-        ("variant", pa.string()),
-        ("propensity", pa.float64()),
-        ("forced", pa.bool_()),
-        ("cluster", pa.string()),
-    ]
-)
-SCHEMA = pa.schema(
-    [
-        ("type", pa.string()),
-        ("event_id", pa.string()),
-        ("event_ts_us", pa.int64()),
-        ("ingest_ts_us", pa.int64()),
-        ("request_id", pa.string()),
-        ("unit", pa.string()),
-        ("assignments", pa.list_(_ASSIGNMENT)),
-        ("bundle", pa.string()),
-        ("item_ids", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float64())),
-        ("latency_us", pa.int64()),
-        ("degraded", pa.list_(pa.string())),
-        ("item_id", pa.string()),
-        ("position", pa.int64()),
-        ("revenue_micros", pa.int64()),
-        ("currency", pa.string()),
-        ("refund_of", pa.string()),
-        ("event", pa.string()),
-    ]
-)
-"""Columns of an archived event; those of other types are null, `event` is its whole JSON."""
-
-_RANKING_COLUMNS = ("bundle", "item_ids", "scores", "degraded")
-_FEEDBACK_COLUMNS = ("item_id", "position")
-_CONVERSION_COLUMNS = ("revenue_micros", "currency", "refund_of")
-
 
 class ArchiveError(RuntimeError):
     """The stream could not be archived; what was not archived is still in the stream."""
 
 
-class _StreamId(NamedTuple):
-    ms: int
-    sequence: int
-
-    @classmethod
-    def parse(cls, text: str) -> "_StreamId":
-        ms, sequence = text.split("-")
-        return cls(int(ms), int(sequence))
-
-    def __str__(self) -> str:
-        return f"{self.ms}-{self.sequence}"
-
-
-class _Entry(NamedTuple):
-    id: _StreamId
+class _Raw(NamedTuple):
+    id: StreamId
     event: bytes
 
 
@@ -108,13 +68,24 @@ def archive(client: Redis, folder: Path) -> int:
     Raises:
         ArchiveError: another archiver holds the lock, or an entry of the stream is no event.
     """
+    with alone(client) as lock, _no_collection():
+        return _move(client, folder, lock)
+
+
+@contextlib.contextmanager
+def alone(client: Redis) -> Iterator[Lock]:
+    """Be the only one that writes the archive; the lock is to be renewed within `LEASE_S`.
+
+    Raises:
+        ArchiveError: another holds the lock, or the lease ran out.
+    """
     lock = client.lock(LOCK, timeout=LEASE_S, blocking_timeout=WAIT_S)
     if not lock.acquire():
         raise ArchiveError(
             f"another archiver has held {LOCK} for {WAIT_S:g} s; try again when it is done"
         )
     try:
-        return _move(client, folder, lock)
+        yield lock
     except LockNotOwnedError as error:
         raise ArchiveError(
             f"a chunk took longer than the {LEASE_S:g} s lease of {LOCK}, so the run stopped "
@@ -125,21 +96,37 @@ def archive(client: Redis, folder: Path) -> int:
             lock.release()
 
 
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the collector away: parsed events have no cycles, and it would take most of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _move(client: Redis, folder: Path, lock: Lock) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    for draft in folder.glob("day=*/.*.draft"):
-        draft.unlink()
+    # While somebody reads, drafts of a run that was killed can wait for the next run.
+    with contextlib.suppress(FilesError), changing(folder):
+        for draft in folder.glob("day=*/.*.draft"):
+            draft.unlink()
     files = list(folder.glob("day=*/*.parquet"))
+    tombstones = read_tombstones(client)
     written = 0
     for chunk in _chunks(client):
         lock.reacquire()
         _wait_for_disk(client)
         first, last = chunk[0].id, chunk[-1].id
-        known = {event_id for file in files if _overlaps(file, first) for event_id in _ids(file)}
-        rows = _new_rows(chunk, known)
-        _write(rows, folder, f"{first}-{last}.parquet")
-        client.xtrim(STREAM, minid=str(_StreamId(last.ms, last.sequence + 1)), approximate=False)
-        written += len(rows)
+        known = {name for file in files if FileName.of(file).last >= first for name in _ids(file)}
+        entries, erased = _judge(chunk, known, tombstones)
+        _write(entries, folder, str(FileName(first, last)))
+        forget_answers(client, erased)
+        client.xtrim(STREAM, minid=str(StreamId(last.ms, last.sequence + 1)), approximate=False)
+        written += len(entries)
     return written
 
 
@@ -156,13 +143,13 @@ def _wait_for_disk(client: Redis) -> None:
     pipeline.execute(raise_on_error=False)
 
 
-def _chunks(client: Redis) -> Iterator[list[_Entry]]:
+def _chunks(client: Redis) -> Iterator[list[_Raw]]:
     """What stands in the stream now, oldest first; the caller trims each chunk it has written."""
     newest = client.xrevrange(STREAM, count=1)
     if not newest:
         return
     end = _parse_entries(newest)[0].id
-    chunk: list[_Entry] = []
+    chunk: list[_Raw] = []
     start = "-"
     while page := _parse_entries(client.xrange(STREAM, start, str(end), count=_PAGE_EVENTS)):
         chunk += page
@@ -174,76 +161,57 @@ def _chunks(client: Redis) -> Iterator[list[_Entry]]:
         yield chunk
 
 
-def _parse_entries(reply: object) -> list[_Entry]:
+def _parse_entries(reply: object) -> list[_Raw]:
     entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
     return [
-        _Entry(_StreamId.parse(i.decode()), fields.get(FIELD.encode(), b""))
-        for i, fields in entries
+        _Raw(StreamId.parse(i.decode()), fields.get(FIELD.encode(), b"")) for i, fields in entries
     ]
-
-
-def _overlaps(file: Path, first: _StreamId) -> bool:
-    """Whether a file may hold entries of the stream from `first` on."""
-    _, _, last_ms, last_sequence = file.stem.split("-")
-    return _StreamId(int(last_ms), int(last_sequence)) >= first
 
 
 def _ids(file: Path) -> list[str]:
     return cast("list[str]", pq.ParquetFile(file).read(["event_id"])["event_id"].to_pylist())
 
 
-def _new_rows(chunk: list[_Entry], known: set[str]) -> list[dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
-    for entry in chunk:
-        try:
-            event = EVENT_ADAPTER.validate_json(entry.event)
-        except ValidationError as error:
-            raise ArchiveError(
-                f"entry {entry.id} of stream {STREAM} is no event of this release "
-                f"({error.error_count()} faults, first: {error.errors()[0]['msg']}); archive with "
-                f"the release that wrote it, or drop it with XDEL {STREAM} {entry.id}"
-            ) from error
-        if event.event_id not in known:
-            rows.setdefault(event.event_id, _flatten(event) | {"event": entry.event.decode()})
-    return list(rows.values())
+def _judge(
+    chunk: Sequence[_Raw], known: set[str], tombstones: Tombstones
+) -> tuple[list[Entry], list[Event]]:
+    """What is to be written, each event once, and what was erased."""
+    new: dict[str, Entry] = {}
+    erased: list[Event] = []
+    for raw in chunk:
+        event = _parse(raw)
+        if tombstones.cover(event.unit, event.ingest_ts_us):
+            erased.append(event)
+        elif event.event_id not in known:
+            new.setdefault(event.event_id, Entry(event, raw.event))
+    return list(new.values()), erased
 
 
-def _flatten(event: Event) -> dict[str, Any]:
-    names = ["type", "event_id", "event_ts_us", "ingest_ts_us", "request_id", "unit"]
-    names += _RANKING_COLUMNS if isinstance(event, RankingEvent) else _FEEDBACK_COLUMNS
-    names += _CONVERSION_COLUMNS if isinstance(event, ConversionEvent) else ()
-    row = {name: getattr(event, name) for name in names}
-    row["assignments"] = [assignment.model_dump() for assignment in event.experiments]
-    if isinstance(event, RankingEvent):
-        row["latency_us"] = event.latency_us["total"]
-    return row
+def _parse(raw: _Raw) -> Event:
+    try:
+        return EVENT_ADAPTER.validate_json(raw.event)
+    except ValidationError as error:
+        raise ArchiveError(
+            f"entry {raw.id} of stream {STREAM} is no event of this release "
+            f"({error.error_count()} faults, first: {error.errors()[0]['msg']}); archive with "
+            f"the release that wrote it, or drop it with XDEL {STREAM} {raw.id}"
+        ) from error
 
 
-def _write(rows: list[dict[str, Any]], folder: Path, name: str) -> None:
-    days: dict[date, list[dict[str, Any]]] = {}
-    for row in rows:
-        days.setdefault(_day(row["event_ts_us"]), []).append(row)
+def _write(entries: Sequence[Entry], folder: Path, name: str) -> None:
+    days: dict[int, list[Entry]] = {}
+    for entry in entries:
+        days.setdefault(entry.event.event_ts_us // DAY_US, []).append(entry)
     drafts = []
-    for day, events in sorted(days.items()):
-        target = folder / f"day={day}" / name
-        target.parent.mkdir(exist_ok=True)
-        draft = target.with_name(f".{name}.draft")
-        pq.write_table(pa.Table.from_pylist(events, SCHEMA), draft, compression="zstd")
-        _sync(draft)
+    for number, some in sorted(days.items()):
+        day = day_folder(folder, number)
+        day.mkdir(exist_ok=True)
+        target = day / name
+        draft = draft_of(target)
+        pq.write_table(to_table(some), draft, compression="zstd")
+        sync(draft)
         drafts.append((draft, target))
     for draft, target in drafts:
         draft.rename(target)
-        _sync(target.parent)
-    _sync(folder)
-
-
-def _day(ts_us: int) -> date:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ts_us)).date()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(target.parent)
+    sync(folder)

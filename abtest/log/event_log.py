@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from abtest.log.journal import Journal, JournalError, open_abandoned
 from abtest.log.outbox import Outbox
 from abtest.log.pending import PendingReports
 from abtest.log.record import Record, feedback_record, ranking_record, report_record
+from abtest.log.refunds import refused_refunds
 from abtest.log.stream import FIELD, PATIENT_TIMEOUT_S, STREAM, Commands, EventStream
 
 __all__ = ["FIELD", "PATIENT_TIMEOUT_S", "STREAM", "Commands", "EventLog"]
@@ -39,6 +40,8 @@ _RECENT_IDS = 100_000
 
 LOG_SPOOLED = "log_spooled"
 """The answer's event is on the local disk and not yet in the store."""
+REFUND_UNCHECKED = "refund_unchecked"
+"""The refund is in the log, and its purchase was not looked at, as the store is away."""
 LOG_NOT_SYNCED = "log_not_synced"
 """The answer's event is in the store and not on the local disk."""
 NOT_LOGGED = "not_logged"
@@ -81,6 +84,7 @@ class EventLog:
         self.retention_s = retention_s
         self._journal = journal
         self._count = count
+        self._client = client
         self._stream = EventStream(client, patient, retention_s)
         self._outbox = Outbox(journal, self._stream, self._count_resent)
         self._pending = PendingReports(self._stream, count, late, grace_s, time.monotonic)
@@ -191,6 +195,33 @@ class EventLog:
         if known is None:
             self._count(LOG_SPOOLED, len(records))
         return seen if known is None else known
+
+    async def refused_refunds(self, claims: Mapping[int, Report]) -> dict[int, str]:
+        """Which refunds are not to be logged, and why; none while the store lacks events.
+
+        Args:
+            claims: refunds, by any number; those not refused are to be logged next.
+        """
+        reason: object = "the store lacks events"
+        if not self.behind:
+            try:
+                return await refused_refunds(self._client, claims, self.retention_s)
+            except RedisError as error:
+                reason = error
+        logger.warning("%d refunds are taken unchecked: %s", len(claims), reason)
+        self._count(REFUND_UNCHECKED, len(claims))
+        return {}
+
+    def forget(self, units: Collection[str]) -> None:
+        """Let go of what is remembered of units that are erased; the journal follows when it can.
+
+        Raises:
+            JournalError: the journal cannot delete what the store has.
+        """
+        for request_id, answer in list(self._answers.items()):
+            if answer.unit in units:
+                del self._answers[request_id]
+        self._journal.rotate()
 
     def _append(self, records: Sequence[Record]) -> int:
         try:

@@ -192,6 +192,16 @@ class Journal:
         except OSError as error:
             raise _unusable(self.folder, error) from error
 
+    def rotate(self) -> None:
+        """Begin a new segment, so that what is before it goes as soon as the store has it.
+
+        Raises:
+            JournalError: a segment that can go cannot be deleted.
+        """
+        if self._file is not None and self.end > self._file_start:
+            self._retire(self._file)
+        self.advance(self.advanced)
+
     def close(self) -> None:
         """Close the files and let the folder go; what the store lacks stays."""
         for descriptor in (*self._retired, *(() if self._file is None else (self._file,))):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import orjson
 from pydantic import BaseModel
 
-from abtest.events import FeedbackEvent, RankingEvent
+from abtest.events import ConversionEvent, FeedbackEvent, RankingEvent
 from abtest.log.attribution import REPORT, Report
 
 _HEADER = struct.Struct("<BHI")
@@ -57,6 +57,11 @@ def answer_key(request_id: str) -> bytes:
     return f"answer:{request_id}".encode()
 
 
+def event_key(event_id: str) -> bytes:
+    """Key of an event of feedback, which holds the revenue of a conversion and else nothing."""
+    return b"event:" + event_id.encode()
+
+
 def ranking_record(event: RankingEvent) -> Record:
     """The record of an answer."""
     fields = event.__dict__
@@ -72,13 +77,14 @@ def ranking_record(event: RankingEvent) -> Record:
 def feedback_record(event: FeedbackEvent) -> Record:
     """The record of feedback about a known answer."""
     content = orjson.dumps(event.__dict__, default=_fields)
-    return Record(Kind.EVENT, f"event:{event.event_id}".encode(), b"", content)
+    sold = b"%d" % event.revenue_micros if isinstance(event, ConversionEvent) else b""
+    return Record(Kind.EVENT, event_key(event.event_id), sold, content)
 
 
 def report_record(report: Report) -> Record:
     """The record of feedback whose answer is not known yet."""
     event_id = report.event_id.encode()
-    return Record(Kind.REPORT, b"event:" + event_id, event_id, REPORT.dump_json(report))
+    return Record(Kind.REPORT, event_key(report.event_id), event_id, REPORT.dump_json(report))
 
 
 def _fields(model: object) -> dict[str, object]:

@@ -62,7 +62,7 @@ def recover(folder: Path, advanced: int) -> list[Segment]:
         if found and found[-1].end < start:
             logger.error("journal %s lost %d bytes", folder, start - found[-1].end)
         with path.open("rb+") as file:
-            whole = frames_size(list(_records(file.read())))
+            whole = frames_size(list(records_of(file.read())))
             if whole < size:
                 logger.warning("%s: a torn end of %d bytes is cut off", path, size - whole)
                 file.truncate(whole)
@@ -85,15 +85,15 @@ def read_records(segment: Segment, position: int, max_bytes: int) -> list[bytes]
     with segment.path.open("rb") as file:
         file.seek(position - segment.start)
         content = file.read(min(max_bytes, segment.end - position))
-        records = list(_records(content))
+        records = list(records_of(content))
         if not records:
             content += file.read(segment.end - position - len(content))
-            records = [record for record, _ in zip(_records(content), range(1), strict=False)]
+            records = [record for record, _ in zip(records_of(content), range(1), strict=False)]
     return records
 
 
-def _records(content: bytes) -> Iterator[bytes]:
-    """The records at the beginning of `content`, up to the first that is torn or damaged."""
+def records_of(content: bytes) -> Iterator[bytes]:
+    """The records at the beginning of a segment's content, up to the first that is damaged."""
     at = 0
     while at + _FRAME.size <= len(content):
         length, checksum = _FRAME.unpack_from(content, at)

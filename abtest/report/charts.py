@@ -1,142 +1,122 @@
-"""Charts of a report, as SVG that takes its colours from the page around it.
+"""Charts of a report: each says in its caption how to read it."""
 
-Each chart is drawn with placeholder colours, which are then replaced by CSS variables, so that one
-picture serves light and dark. Text stays text: it can be selected, searched and read aloud.
-"""
+from collections.abc import Callable, Iterator
 
-import re
-from collections.abc import Callable
-from html import escape
-from io import StringIO
-from typing import Any, NamedTuple
-
-import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from abtest.report.report import Report
-from abtest.report.verdict import lift_text, money
+from abtest.analysis.effect import Effect
+from abtest.report.axis import colour, dates, scale, short, unit
+from abtest.report.drawing import HEIGHT, INK, Chart, draw
+from abtest.report.model import Arm, Report
+from abtest.report.trend import trend
+from abtest.report.wording import effect_text, money, percent
 
-_INK, _RULE = "#010203", "#020304"
-_ARMS = ("#030401", "#030402", "#030403", "#030404", "#030405", "#030406")
-_VARIABLES = {_INK: "var(--ink)", _RULE: "var(--rule)"} | {
-    placeholder: f"var(--arm-{number})" for number, placeholder in enumerate(_ARMS)
-}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "date.converter": "concise",
-    "font.size": 11,
-    "text.color": _INK,
-    "axes.edgecolor": _RULE,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _RULE,
-    "grid.linewidth": 0.8,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-}
+_ROW = 0.52
+"""Height of a row of a forest, in inches."""
+_MAX_ROWS = 30
 
 
-class Chart(NamedTuple):
-    """A drawn chart and its words."""
-
-    title: str
-    caption: str
-    svg: str
-
-
-def draw(report: Report) -> tuple[Chart, ...]:
+def charts(report: Report) -> tuple[Chart, ...]:
     """Every chart the report has the data for."""
-    charts = [
-        _chart(
-            "Revenue per household",
-            "Mean of each variant with its 95 % interval.",
-            lambda axes: _revenue(axes, report),
-        ),
-        _chart(
-            "Revenue per household, day by day",
-            "All revenue until the end of the day, over the households seen until then.",
-            lambda axes: _days(axes, report),
-        ),
-        _chart(
+    return tuple(_charts(report))
+
+
+def _charts(report: Report) -> Iterator[Chart]:
+    if report.days:
+        yield trend(report)
+    yield draw(
+        "Revenue per unit",
+        "Mean of each variant with its 95 % interval.",
+        lambda panels: _revenue(panels[0], report),
+        height=max(HEIGHT, 1.2 + 0.8 * len(report.arms)),
+    )
+    if report.primary:
+        yield draw(
+            f"Effect against {report.control}",
+            f"{report.metrics[report.primary_metric].title}, with the 95 % interval. An interval "
+            "across 0 leaves room for chance.",
+            lambda panels: _primary(panels[0], report),
+            height=max(HEIGHT, 1.2 + 0.8 * len(report.primary)),
+        )
+    yield draw(
+        "Revenue per unit, day by day",
+        "All revenue until the end of the day, over the units exposed until then.",
+        lambda panels: _days(panels[0], report),
+    )
+    yield draw(
+        "Funnel",
+        "Shares of the recommended items that were seen, clicked and bought, each on its own "
+        "scale.",
+        lambda panels: _funnel(panels, report),
+        panels=(1, 3),
+    )
+    if report.segments:
+        yield draw(
+            "Segments",
+            "Effect on the primary metric in each segment, with its 95 % interval; the largest "
+            f"{_MAX_ROWS} where there are more.",
+            lambda panels: _segments(panels[0], report),
+            height=max(HEIGHT, 1.0 + _ROW * min(_MAX_ROWS, len(report.segments))),
+        )
+    if any(arm.latency for arm in report.arms):
+        yield draw(
             "Latency inside the server",
             "Milliseconds within which 50, 95 and 99 % of the answers were made.",
-            lambda axes: _latency(axes, report),
-        ),
-    ]
-    if report.lifts:
-        lifts = _chart(
-            f"Lift against {report.control}",
-            "Difference in revenue per household, with its 95 % interval. An interval across 0 "
-            "leaves room for chance.",
-            lambda axes: _lifts(axes, report),
+            lambda panels: _latency(panels[0], report),
         )
-        charts.insert(1, lifts)
-    return tuple(charts)
-
-
-def _chart(title: str, caption: str, plot: Callable[[Axes], None]) -> Chart:
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": title}):
-        figure = Figure(figsize=(6.2, 3.1), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.add_subplot()
-        axes.patch.set_alpha(0)
-        plot(axes)
-        buffer = StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return Chart(title, caption, _inline(buffer.getvalue(), title, caption))
-
-
-def _inline(svg: str, title: str, caption: str) -> str:
-    """The drawing without file prolog and metadata, labelled and themed.
-
-    Ids get a prefix, because those of one page must differ.
-    """
-    svg = svg[svg.index("<svg") :]
-    prefix = re.sub(r"\W+", "-", title.lower())
-    svg = re.sub(r'( id="|url\(#|href="#)', rf"\1{prefix}-", svg)
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    for placeholder, variable in _VARIABLES.items():
-        svg = svg.replace(placeholder, variable)
-    label = escape(f"{title}. {caption}")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-
-
-def _colour(report: Report, name: str) -> str:
-    names = [arm.name for arm in report.arms]
-    return _ARMS[names.index(name) % len(_ARMS)]
 
 
 def _revenue(axes: Axes, report: Report) -> None:
     for row, arm in enumerate(report.arms):
         interval = arm.revenue_per_unit_interval
         low, high = (interval.low, interval.high) if interval else (arm.revenue_per_unit,) * 2
-        _dot(axes, row, (low, arm.revenue_per_unit, high), _colour(report, arm.name))
+        _dot(axes, row, (low, arm.revenue_per_unit, high), colour(report, arm.name))
         _label(axes, row, arm.revenue_per_unit, money(arm.revenue_per_unit, report.currency))
     _rows(axes, [arm.name for arm in report.arms])
-    axes.set_xlabel(f"{report.currency or 'revenue'} per household")
+    axes.set_xlabel(f"{report.currency or 'revenue'} per unit")
 
 
-def _lifts(axes: Axes, report: Report) -> None:
-    axes.axvline(0, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
-    for row, lift in enumerate(report.lifts):
-        interval = lift.absolute_interval
-        _dot(axes, row, (interval.low, lift.absolute, interval.high), _colour(report, lift.variant))
-        _label(axes, row, lift.absolute, lift_text(lift, report.currency))
-    _rows(axes, [lift.variant for lift in report.lifts])
-    axes.set_xlabel(f"{report.currency or 'revenue'} per household more than {report.control}")
+def _primary(axes: Axes, report: Report) -> None:
+    axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    metric = report.metrics[report.primary_metric]
+    for row, effect in enumerate(report.primary):
+        _dot(axes, row, _span(effect, report), colour(report, effect.variant))
+        words = effect_text(effect, metric, report.currency)
+        _label(axes, row, scale(report) * effect.absolute, words)
+    _rows(axes, [effect.variant for effect in report.primary])
+    axes.set_xlabel(f"{unit(report)} more than {report.control}")
 
 
-def _dot(axes: Axes, row: int, span: tuple[float, float, float], colour: str) -> None:
+def _segments(axes: Axes, report: Report) -> None:
+    axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    largest = sorted(report.segments, key=lambda found: -found.effect.units)[:_MAX_ROWS]
+    shown = [found for found in report.segments if found in largest]
+    several = len({found.effect.variant for found in shown}) > 1
+    for row, found in enumerate(shown):
+        _dot(axes, row, _span(found.effect, report), colour(report, found.effect.variant), size=7)
+    names = (
+        f"{found.field} {found.value}" + (f", {found.effect.variant}" if several else "")
+        for found in shown
+    )
+    _rows(axes, [short(name) for name in names])
+    axes.set_xlabel(f"{unit(report)} more than {report.control}")
+
+
+def _span(effect: Effect, report: Report) -> tuple[float, float, float]:
+    factor = scale(report)
+    return (
+        factor * effect.interval.low,
+        factor * effect.absolute,
+        factor * effect.interval.high,
+    )
+
+
+def _dot(
+    axes: Axes, row: int, span: tuple[float, float, float], colour: str, *, size: float = 10
+) -> None:
     low, middle, high = span
     axes.plot([low, high], [row, row], color=colour, linewidth=3, solid_capstyle="round")
-    axes.plot([middle], [row], marker="o", markersize=10, color=colour)
+    axes.plot([middle], [row], marker="o", markersize=size, color=colour)
 
 
 def _label(axes: Axes, row: int, x: float, text: str) -> None:
@@ -154,28 +134,54 @@ def _rows(axes: Axes, names: list[str]) -> None:
 def _days(axes: Axes, report: Report) -> None:
     for arm in report.arms:
         axes.plot(
-            np.array([day.day for day in arm.days], dtype="datetime64[D]"),
+            dates([day.day for day in arm.days]),
             [day.revenue_per_unit for day in arm.days],
-            color=_colour(report, arm.name),
+            color=colour(report, arm.name),
             linewidth=2.2,
             marker="o",
             markersize=3.5,
             label=arm.name,
         )
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    axes.set_ylabel(f"{report.currency or 'revenue'} per household")
+    axes.set_ylabel(f"{report.currency or 'revenue'} per unit")
     axes.grid(visible=False, axis="x")
     axes.legend(frameon=False, loc="lower right")
+
+
+def _funnel(panels: list[Axes], report: Report) -> None:
+    steps: tuple[tuple[str, Callable[[Arm], int]], ...] = (
+        ("seen", lambda arm: arm.seen_items),
+        ("clicked", lambda arm: arm.clicked_items),
+        ("bought", lambda arm: arm.bought_items),
+    )
+    for axes, (name, items) in zip(panels, steps, strict=True):
+        shares = [items(arm) / arm.items if arm.items else 0.0 for arm in report.arms]
+        bars = axes.bar(
+            range(len(shares)),
+            [100 * share for share in shares],
+            0.72,
+            color=[colour(report, arm.name) for arm in report.arms],
+        )
+        axes.bar_label(bars, [percent(share) for share in shares], padding=2, fontsize=9)
+        axes.set_title(name, fontsize=11)
+        names = [short(arm.name, 14) for arm in report.arms]
+        long = sum(map(len, names)) > 20
+        axes.set_xticks(
+            range(len(names)), names, rotation=30 if long else 0, ha="right" if long else "center"
+        )
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.grid(visible=False)
+        axes.margins(y=0.18)
 
 
 def _latency(axes: Axes, report: Report) -> None:
     arms = [(arm, arm.latency) for arm in report.arms if arm.latency is not None]
     width = 0.8 / len(arms)
     for number, (arm, latency) in enumerate(arms):
-        places = [group - 0.4 + width * (number + 0.5) for group in range(len(latency))]
-        bars = axes.bar(
-            places, latency, width * 0.92, color=_colour(report, arm.name), label=arm.name
-        )
+        shown = (latency.p50_ms, latency.p95_ms, latency.p99_ms)
+        places = [group - 0.4 + width * (number + 0.5) for group in range(len(shown))]
+        bars = axes.bar(places, shown, width * 0.92, color=colour(report, arm.name), label=arm.name)
         axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=9)
     axes.set_xticks(range(3), ["p50", "p95", "p99"])
     axes.set_ylabel("ms")

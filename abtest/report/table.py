@@ -1,124 +1,148 @@
-"""Table: the rows of a report, worded once for the terminal and the page."""
+"""Table: the rows of a report, worded once for the text and the page."""
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from abtest.analysis.statistics import SAMPLE_RATIO_P, Interval, Lift
-from abtest.report.report import Arm, Report
-from abtest.report.verdict import interval_text, lift_text, money, p_text, percent
+from abtest.analysis.effect import Effect, Guard
+from abtest.report.model import Report
+from abtest.report.wording import (
+    effect_text,
+    interval_text,
+    p_text,
+    percent,
+    relative_interval_text,
+    relative_text,
+    value_text,
+)
 
 
 class Row(NamedTuple):
-    """A label and one cell an arm or column."""
+    """A label and one cell a column."""
 
     label: str
     cells: tuple[str, ...]
 
 
-class Section(NamedTuple):
-    """Rows that belong together."""
+class Table(NamedTuple):
+    """Rows under the headings of their columns; the first heading is that of the labels."""
 
     title: str
+    caption: str
+    headings: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
-def arm_sections(report: Report) -> tuple[Section, ...]:
-    """Every measure of every arm."""
+def tables(report: Report) -> tuple[Table, ...]:
+    """The tables of effects that the report has something for."""
+    made = (_primary(report), _guards(report), _secondary(report), _segments(report))
+    return tuple(table for table in made if table.rows)
 
-    def row(label: str, cell: Callable[[Arm], str]) -> Row:
-        return Row(label, tuple(cell(arm) for arm in report.arms))
 
-    def amount(value: float) -> str:
-        return money(value, report.currency)
-
-    return (
-        Section(
-            "Traffic",
-            (
-                row("Requests", lambda arm: f"{arm.requests:,}"),
-                row("Households (units)", lambda arm: f"{arm.units:,}"),
-                row("Items recommended", lambda arm: f"{arm.items:,}"),
-            ),
-        ),
-        Section(
-            "Revenue",
-            (
-                row("Revenue", lambda arm: amount(arm.revenue_micros / 10**6)),
-                row("Revenue per household", lambda arm: amount(arm.revenue_per_unit)),
-                row("  95 % interval", lambda arm: interval_text(arm.revenue_per_unit_interval)),
-                row("Revenue per 1000 recommendations", lambda a: amount(a.revenue_per_1000_items)),
-            ),
-        ),
-        Section(
-            "Response",
-            (
-                row("Click rate", lambda arm: percent(arm.click_rate)),
-                row("Conversion rate", lambda arm: percent(arm.conversion_rate)),
-                row("Items bought per request", lambda arm: f"{arm.bought_per_request:.3f}"),
-            ),
-        ),
-        Section(
-            "Service",
-            (
-                row("Latency p50", lambda arm: _ms(arm.latency and arm.latency.p50_ms)),
-                row("Latency p95", lambda arm: _ms(arm.latency and arm.latency.p95_ms)),
-                row("Latency p99", lambda arm: _ms(arm.latency and arm.latency.p99_ms)),
-                row("Degraded answers", lambda arm: percent(arm.degraded_share)),
-            ),
+def _primary(report: Report) -> Table:
+    several = len(report.primary) > 1
+    caption = (
+        "The 95 % interval is right where it is read once, at the planned units; the always-valid "
+        "interval however often it is looked at."
+    )
+    return Table(
+        f"{report.metrics[report.primary_metric].title}: variants against {report.control}",
+        f"{caption} p is adjusted with Holm for {len(report.primary)} variants."
+        if several
+        else caption,
+        ("Variant", "Effect", "95 % interval", "Always valid", "Relative", "p"),
+        tuple(
+            Row(
+                effect.variant,
+                (
+                    effect_text(effect, report.metrics[effect.metric], report.currency),
+                    _interval(effect, report),
+                    _always_valid(effect, report),
+                    relative_text(effect.relative),
+                    p_text(effect.p_adjusted if several else effect.p_value),
+                ),
+            )
+            for effect in report.primary
         ),
     )
 
 
-def arm_title(arm: Arm, report: Report) -> str:
-    """Heading of an arm's column."""
-    return f"{arm.name} (control)" if arm.name == report.control else arm.name
-
-
-LIFT_COLUMNS = ("Lift per household", "95 % interval", "Relative", "95 % interval", "p (Welch)")
-
-
-def lift_rows(lifts: Sequence[Lift], currency: str | None) -> tuple[Row, ...]:
-    """A row for each tested variant, with the cells of `LIFT_COLUMNS`."""
-    return tuple(
-        Row(
-            lift.variant,
-            (
-                lift_text(lift, currency),
-                interval_text(lift.absolute_interval, signed=True),
-                "n/a" if lift.relative is None else percent(lift.relative, signed=True),
-                _relative(lift.relative_interval),
-                p_text(lift.p_value),
-            ),
-        )
-        for lift in lifts
+def _guards(report: Report) -> Table:
+    return Table(
+        "Guardrails",
+        "Harm as a share of the control's value, by an interval that is right however often it is "
+        "looked at. Broken: all of it is beyond what is accepted; holds: none of it is.",
+        ("Metric", "Variant", "Harm", "Accepted", "State"),
+        tuple(
+            Row(
+                report.metrics[guard.effect.metric].title,
+                (
+                    guard.effect.variant,
+                    relative_interval_text(guard.harm),
+                    percent(guard.tolerance),
+                    guard_state(guard),
+                ),
+            )
+            for guard in report.guards
+        ),
     )
 
 
-def ratio_sentence(report: Report) -> str:
-    """The sample ratio check in one line."""
-    ratio = report.sample_ratio
-    seen = ", ".join(
-        f"{arm.name} {arm.units:,} of {ratio.expected[arm.name]:,.0f} expected"
-        for arm in report.arms
+def guard_state(guard: Guard) -> str:
+    """Whether a guardrail holds, in a word."""
+    if guard.broken:
+        return "BROKEN"
+    if guard.harm is None:
+        return "not known"
+    return "holds" if guard.harm.high <= guard.tolerance else "not broken"
+
+
+def _secondary(report: Report) -> Table:
+    return Table(
+        "Secondary metrics",
+        f"p is adjusted with Holm for all {len(report.secondary)} comparisons of this table.",
+        ("Metric", "Variant", report.control, "Effect", "95 % interval", "p adjusted"),
+        tuple(
+            Row(
+                report.metrics[effect.metric].title,
+                (
+                    effect.variant,
+                    value_text(
+                        effect.control_value, report.metrics[effect.metric], report.currency
+                    ),
+                    effect_text(effect, report.metrics[effect.metric], report.currency),
+                    _interval(effect, report),
+                    p_text(effect.p_adjusted),
+                ),
+            )
+            for effect in report.secondary
+        ),
     )
-    outcome = "passed" if ratio.ok else "FAILED"
-    return (
-        f"Sample ratio check {outcome}: {seen}; p = {p_text(ratio.p_value)}, "
-        f"fails below {SAMPLE_RATIO_P:g}."
+
+
+def _segments(report: Report) -> Table:
+    return Table(
+        f"Segments: {report.metrics[report.primary_metric].title}",
+        "p is adjusted with Benjamini-Hochberg over all segments. A segment is a place to look "
+        "next, not a result to ship.",
+        ("Segment", "Variant", "Units", "Effect", "95 % interval", "p adjusted"),
+        tuple(
+            Row(
+                f"{found.field} = {found.value}",
+                (
+                    found.effect.variant,
+                    f"{found.effect.units:,}",
+                    effect_text(found.effect, report.metrics[found.effect.metric], report.currency),
+                    _interval(found.effect, report),
+                    p_text(found.effect.p_adjusted),
+                ),
+            )
+            for found in report.segments
+        ),
     )
 
 
-def period(report: Report) -> str:
-    """First and last day of the events, UTC."""
-    days = sorted({day.day for arm in report.arms for day in arm.days})
-    return f"{days[0]} to {days[-1]}" if len(days) > 1 else f"{days[0]}"
+def _interval(effect: Effect, report: Report) -> str:
+    return interval_text(effect.interval, report.metrics[effect.metric], beside=effect.absolute)
 
 
-def _relative(interval: Interval | None) -> str:
-    if interval is None:
-        return "n/a"
-    return f"{percent(interval.low, signed=True)} to {percent(interval.high, signed=True)}"
-
-
-def _ms(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.1f} ms"
+def _always_valid(effect: Effect, report: Report) -> str:
+    return interval_text(effect.always_valid, report.metrics[effect.metric], beside=effect.absolute)

@@ -1,55 +1,88 @@
 """Terminal: a report as plain text, 100 columns wide."""
 
+from collections.abc import Iterator
+
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
-from abtest.report.report import Report
-from abtest.report.table import (
-    LIFT_COLUMNS,
-    arm_sections,
-    arm_title,
-    lift_rows,
-    period,
-    ratio_sentence,
-)
+from abtest.analysis.effect import Decision
+from abtest.report.breakdown import arm_sections, arm_title
+from abtest.report.finding import findings, period, ratio_sentence
+from abtest.report.model import Report
+from abtest.report.table import Table, tables
 
 _COLUMNS = 100
 
 
-def render(report: Report) -> str:
-    """Lay the report out: verdict, lift, arms, checks, notes."""
+def render_text(report: Report) -> str:
+    """Lay the report out for a terminal: decision, checks, effects, variants, notes; no colours."""
     console = Console(width=_COLUMNS, color_system=None, highlight=False)
-    title = f"{report.key} · revision {report.revision} · {period(report)}"
     with console.capture() as capture:
-        console.print(Panel(Text(report.verdict), title=title, padding=(1, 2)))
-        if report.lifts:
-            console.print(_lift_table(report))
-        console.print(_arm_table(report))
-        for line in (ratio_sentence(report), *report.notes):
-            console.print(Padding(Text(line), (1, 1, 0, 1)))
-    return capture.get()
+        for part in _parts(report):
+            console.print(part)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
-def _lift_table(report: Report) -> Table:
-    table = Table(title=f"Lift against {report.control}", box=box.SIMPLE_HEAD, expand=True)
-    table.add_column("Variant")
-    for name in LIFT_COLUMNS:
-        table.add_column(name, justify="right")
-    for row in lift_rows(report.lifts, report.currency):
-        table.add_row(row.label, *row.cells)
-    return table
+def _parts(report: Report) -> Iterator[RenderableType]:
+    about = (
+        report.decision.call.upper(),
+        report.key,
+        f"revision {report.revision}",
+        report.state,
+        period(report),
+    )
+    yield Panel(_decision(report.decision), title=" · ".join(about), padding=(1, 2))
+    yield _line(ratio_sentence(report))
+    for table in tables(report):
+        yield _grid(table)
+    yield _arms(report)
+    for line in (*findings(report), *report.notes):
+        yield _line(line)
 
 
-def _arm_table(report: Report) -> Table:
-    table = Table(title="Variants", box=box.SIMPLE_HEAD, expand=True)
-    table.add_column("Measure")
+def _decision(decision: Decision) -> Grid:
+    """The call and its headline, and a hanging paragraph for each reason."""
+    grid = Grid.grid(padding=(0, 1))
+    grid.add_column()
+    grid.add_column()
+    lines = Grid.grid()
+    lines.add_row(Text(decision.headline))
+    lines.add_row("")
+    for reason in decision.reasons:
+        grid.add_row("-", Text(reason))
+    lines.add_row(grid)
+    return lines
+
+
+def _line(words: str) -> Padding:
+    return Padding(Text(words), (1, 1, 0, 1))
+
+
+def _grid(table: Table) -> Grid:
+    grid = _empty(table.title, table.caption)
+    for number, name in enumerate(table.headings):
+        grid.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in table.rows:
+        grid.add_row(Text(row.label), *(Text(cell) for cell in row.cells))
+    return grid
+
+
+def _arms(report: Report) -> Grid:
+    grid = _empty("Variants")
+    grid.add_column("Measure")
     for arm in report.arms:
-        table.add_column(arm_title(arm, report), justify="right")
+        grid.add_column(Text(arm_title(arm, report)), justify="right")
     for section in arm_sections(report):
         for row in section.rows:
-            table.add_row(row.label, *row.cells, end_section=row is section.rows[-1])
-    return table
+            grid.add_row(row.label, *row.cells, end_section=row is section.rows[-1])
+    return grid
+
+
+def _empty(title: str, caption: str | None = None) -> Grid:
+    return Grid(
+        title=title, caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, expand=True
+    )

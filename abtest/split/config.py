@@ -15,46 +15,62 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from abtest.split.experiment import SLOTS, Experiment, ExperimentError, Frozen, Parameter, State
+from abtest.split.consistency import (
+    check_domain,
+    check_forced,
+    check_hash_fields,
+    check_layer,
+    check_values,
+)
+from abtest.split.experiment import Experiment, ExperimentError, Parameter
+from abtest.split.part import (
+    SLOTS,
+    Frozen,
+    Key,
+    Name,
+    Seed,
+    Slots,
+    Value,
+    check_slots,
+    check_unique,
+)
 
 USER_ID = "user_id"
 """The unit of a layer, unless it names a field of the request's context."""
 WHOLE = "all"
 """The domain of a configuration that names none."""
+EXPERIMENTS = 200
+"""Most experiments of a configuration."""
 
 
 class Layer(Frozen):
     """Experiments that exclude each other; different layers are independent."""
 
-    name: str = Field(min_length=1)
-    unit: str = USER_ID
+    name: Name
+    unit: Name = USER_ID
     """`user_id`, or a field of the request's context; without the field nobody is split."""
-    seed: str = Field(min_length=1)
-    experiments: tuple[Experiment, ...] = ()
+    seed: Seed
+    """Of its own in the domain; layers of one seed would not be independent."""
+    experiments: tuple[Experiment, ...] = Field(default=(), max_length=EXPERIMENTS)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        held = sorted(
-            (first, end, experiment.key)
-            for experiment in self.experiments
-            if experiment.state is not State.DRAFT
-            for first, end in experiment.slots
-        )
-        for left, right in pairwise(held):
-            if right[0] < left[1]:
-                raise ValueError(
-                    f"layer {self.name}: {left[2]} holds slots {left[0]}..{left[1]} "
-                    f"and {right[2]} {right[0]}..{right[1]}; slots of one layer must not overlap"
-                )
+        check_layer(self.name, self.unit == USER_ID, self.experiments)
         return self
 
 
 class Domain(Frozen):
     """A part of the traffic with layers of its own; a user is in one domain."""
 
-    name: str = Field(min_length=1)
-    slots: tuple[int, int]
-    layers: tuple[Layer, ...] = ()
+    name: Name
+    slots: Slots
+    layers: tuple[Layer, ...] = Field(default=(), max_length=100)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_slots(f"domain {self.name}", [self.slots])
+        check_domain(self.name, [(layer.name, layer.seed) for layer in self.layers])
+        return self
 
 
 class Holdout(Frozen):
@@ -63,9 +79,9 @@ class Holdout(Frozen):
     It is reported like an experiment, with the variants `held` (the control) and `open`.
     """
 
-    key: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$")
-    revision: int = Field(default=1, ge=1)
-    seed: str = Field(min_length=1)
+    key: Key
+    revision: int = Field(default=1, ge=1, le=10**6)
+    seed: Seed
     share: float = Field(gt=0, lt=1)
     """Of all users; a larger share keeps those who are held already."""
 
@@ -75,11 +91,12 @@ class ExperimentConfig(Frozen):
 
     version: Literal[1]
     hash: Literal["xxh3", "gb2"] = "xxh3"
-    """`gb2` gives the buckets of GrowthBook's SDKs (hash version 2)."""
-    defaults: dict[str, Parameter]
+    """What picks the variant. `gb2` gives the buckets of GrowthBook's SDKs (hash version 2); slots,
+    domains, holdouts and switchbacks are not of GrowthBook and hashed by xxh3 in any case."""
+    defaults: dict[Name, Value] = Field(max_length=200)
     """Value of every parameter for traffic that no experiment decides."""
-    holdouts: tuple[Holdout, ...] = ()
-    domains: tuple[Domain, ...] = ()
+    holdouts: tuple[Holdout, ...] = Field(default=(), max_length=10)
+    domains: tuple[Domain, ...] = Field(default=(), max_length=20)
     """At the top level, `layers` alone is short for one domain with all slots."""
 
     @model_validator(mode="before")
@@ -94,49 +111,36 @@ class ExperimentConfig(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        keys: set[str] = set()
+        check_values("defaults", self.defaults)
+        _check_keys(self)
+        _check_domains(self)
+        check_forced(self.domains_experiments())
+        for experiment in self.experiments():
+            if self.hash != "gb2":
+                check_hash_fields(experiment)
+            for variant in experiment.variants:
+                check_values(f"experiment {experiment.key}", variant.params)
         for domain in self.domains:
-            owner: dict[str, str] = {}
-            for layer in domain.layers:
-                if sum(other.name == layer.name for other in domain.layers) > 1:
-                    raise ValueError(f"layer {layer.name}: layer names must be unique")
-                for experiment in layer.experiments:
-                    if experiment.key in keys:
-                        raise ValueError(f"experiment {experiment.key}: keys must be unique")
-                    keys.add(experiment.key)
-                    for variant in experiment.variants:
-                        for name, value in variant.params.items():
-                            self._check_parameter(experiment.key, name, value)
-                            if owner.setdefault(name, layer.name) != layer.name:
-                                raise ValueError(
-                                    f"parameter {name} is set in layers {owner[name]} and "
-                                    f"{layer.name}; a parameter belongs to one layer"
-                                )
+            _check_parameters(self.defaults, domain)
         return self
 
-    def _check_parameter(self, key: str, name: str, value: Parameter) -> None:
-        if name not in self.defaults:
-            raise ValueError(
-                f"experiment {key}: parameter {name} has no value in [defaults]; "
-                f"declared are {sorted(self.defaults)}"
-            )
-        expected, got = type(self.defaults[name]).__name__, type(value).__name__
-        if expected != got:
-            raise ValueError(
-                f"experiment {key}: parameter {name} = {value!r} is {got}, "
-                f"its default is {expected}"
-            )
+    def domains_experiments(self) -> Iterator[tuple[str, Experiment]]:
+        """Every experiment, with the name of its domain."""
+        for domain in self.domains:
+            for layer in domain.layers:
+                for experiment in layer.experiments:
+                    yield domain.name, experiment
 
     def experiments(self) -> Iterator[Experiment]:
         """Every experiment of every layer of every domain."""
-        for domain in self.domains:
-            for layer in domain.layers:
-                yield from layer.experiments
+        for _, experiment in self.domains_experiments():
+            yield experiment
 
     @property
     def sha(self) -> str:
-        """Short hash of the configuration's content."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """Short hash of the configuration's content; what is left at its default is not in it."""
+        content = self.model_dump_json(exclude_defaults=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def experiment(self, key: str) -> Experiment:
         """The experiment named `key`.
@@ -150,6 +154,82 @@ class ExperimentConfig(Frozen):
         return known[key]
 
 
+def _check_keys(config: ExperimentConfig) -> None:
+    keys: set[str] = set()
+    for experiment in config.experiments():
+        if experiment.key in keys:
+            raise ValueError(f"experiment {experiment.key}: keys must be unique; rename one")
+        keys.add(experiment.key)
+    if len(keys) > EXPERIMENTS:
+        raise ValueError(
+            f"{len(keys)} experiments must be at most {EXPERIMENTS}; remove those that ended"
+        )
+    for holdout in config.holdouts:
+        if holdout.key in keys:
+            raise ValueError(
+                f"holdout {holdout.key}: keys of holdouts and experiments must be unique; "
+                "rename one"
+            )
+        keys.add(holdout.key)
+    check_unique("holdouts", "seeds", [holdout.seed for holdout in config.holdouts])
+
+
+def _check_domains(config: ExperimentConfig) -> None:
+    check_unique("domains", "names", [domain.name for domain in config.domains])
+    held = sorted((*domain.slots, domain.name) for domain in config.domains)
+    for left, right in pairwise(held):
+        if right[0] < left[1]:
+            raise ValueError(
+                f"domain {left[2]} holds slots {left[0]}..{left[1]} and {right[2]} "
+                f"{right[0]}..{right[1]}; slots of domains must not overlap, give one others"
+            )
+
+
+def _check_parameters(defaults: dict[str, Parameter], domain: Domain) -> None:
+    owner: dict[str, str] = {}
+    for layer in domain.layers:
+        for experiment in layer.experiments:
+            for variant in experiment.variants:
+                for name, value in variant.params.items():
+                    _check_parameter(defaults, experiment.key, name, value)
+                    if owner.setdefault(name, layer.name) != layer.name:
+                        raise ValueError(
+                            f"parameter {name} is set in layers {owner[name]} and {layer.name}; "
+                            "a parameter belongs to one layer, move the experiments into one"
+                        )
+
+
+def _check_parameter(defaults: dict[str, Parameter], key: str, name: str, value: Parameter) -> None:
+    if name not in defaults:
+        raise ValueError(
+            f"experiment {key}: parameter {name} has no value in [defaults]; "
+            f"declared are {sorted(defaults)}"
+        )
+    expected, got = type(defaults[name]).__name__, type(value).__name__
+    if expected != got:
+        raise ValueError(
+            f"experiment {key}: parameter {name} = {value!r} is {got}, its default is {expected}; "
+            f"write it as {expected}"
+        )
+
+
+def check_config(raw: object, source: str = "experiments") -> ExperimentConfig:
+    """Validate a configuration that was read from TOML or JSON.
+
+    Raises:
+        ExperimentError: it has an unknown key, or breaks a rule.
+    """
+    try:
+        return ExperimentConfig.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] != "value_error" and isinstance(first["input"], str | int | float):
+            message = f"{message}, not {first['input']!r:.100}"
+        raise ExperimentError(f"{source}: {where + ': ' if where else ''}{message}") from error
+
+
 def parse_config(text: str, source: str = "experiments") -> ExperimentConfig:
     """Validate a configuration written in TOML.
 
@@ -160,13 +240,7 @@ def parse_config(text: str, source: str = "experiments") -> ExperimentConfig:
         raw: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ExperimentError(f"{source} is not valid TOML: {error}") from error
-    try:
-        return ExperimentConfig.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ExperimentError(f"{source}: {where + ': ' if where else ''}{message}") from error
+    return check_config(raw, source)
 
 
 def load_config(path: Path) -> ExperimentConfig:

@@ -20,6 +20,7 @@ SAMPLED = 100
 """So many bodies of a window are kept to be checked, the first of every so many answers."""
 SAMPLED_EVERY = 17
 _CHUNK_BYTES = 65_536
+_GOOD = (200, 202)
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = b"\r\ncontent-length:"
 
@@ -29,7 +30,7 @@ class Window(NamedTuple):
 
     seconds: float
     latencies_ms: list[float]
-    """Of every answer with status 200, in the order in which they came."""
+    """Of every answer with status 200 or 202, in the order in which they came."""
     errors: Mapping[str, int]
     """How often what went wrong."""
     samples: list[tuple[int, bytes]]
@@ -39,7 +40,7 @@ class Window(NamedTuple):
 
     @property
     def requests_per_s(self) -> float:
-        """Answers with status 200."""
+        """Answers with status 200 or 202."""
         return len(self.latencies_ms) / self.seconds
 
 
@@ -143,7 +144,7 @@ class _Count:
         self.samples: list[tuple[int, bytes]] = []
 
     def take(self, connection: _Connection, status: int, body: bytes) -> None:
-        if status != 200:
+        if status not in _GOOD:
             self.errors[f"HTTP {status}"] += 1
             return
         if len(self.latencies_ms) % SAMPLED_EVERY == 0 and len(self.samples) < SAMPLED:

@@ -72,6 +72,11 @@ class Processes:
     ) -> None:
         self.stop()
 
+    @property
+    def running(self) -> bool:
+        """Whether the command still runs."""
+        return self._main.poll() is None
+
     def check(self) -> None:
         """Make sure that it still runs.
 

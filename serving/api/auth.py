@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.api.keys import ADMIN, EVENTS, METRICS, RECOMMEND, KeyRing
+from serving.api.keys import ADMIN, EVENTS, EXPERIMENTS, METRICS, RECOMMEND, KeyRing
 from serving.api.rate_limit import RateLimiter, RateLimitError
 
 CALLER = "caller"
@@ -19,6 +19,8 @@ OPEN = ""
 _ANY = "*"
 
 TABLE: Mapping[str, Mapping[str, str]] = {
+    "/": {"GET": OPEN},
+    "/dashboard/": {"GET": OPEN},
     "/healthz": {_ANY: OPEN},
     "/readyz": {_ANY: OPEN},
     "/docs": {_ANY: OPEN},
@@ -29,11 +31,14 @@ TABLE: Mapping[str, Mapping[str, str]] = {
     "/v1/recommend/": {"POST": RECOMMEND},
     "/v1/events": {"POST": EVENTS},
     "/v1/users/": {"PUT": EVENTS, "POST": EVENTS},
+    "/v1/caller": {"GET": EXPERIMENTS},
+    "/v1/experiments": {"GET": EXPERIMENTS},
+    "/v1/experiments/": {"GET": EXPERIMENTS},
 }
-"""Path -> method -> the scope it needs. A path that ends in a slash is one with all below it; what
-is not in the table needs `admin`, so that a route nobody thought of is closed."""
+"""Path -> method -> the scope it needs. A path that ends in a slash is one with all below it, `/`
+excepted; what is not in the table needs `admin`, so that a route nobody thought of is closed."""
 
-_PREFIXES = tuple(path for path in TABLE if path.endswith("/"))
+_PREFIXES = tuple(path for path in TABLE if path.endswith("/") and path != "/")
 
 
 class UnauthorizedError(RuntimeError):

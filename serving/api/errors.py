@@ -7,6 +7,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import NamedTuple
 
+import orjson
 import redis
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +17,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from abtest.log.journal import JournalError
+from abtest.split.experiment import ExperimentError
 from serving.api.auth import ForbiddenError, MisdirectedError, UnauthorizedError
 from serving.api.rate_limit import RateLimitError
 from serving.api.schemas import Problem
@@ -23,6 +25,10 @@ from serving.assortment import UnknownItemError
 from serving.bundles.catalog import UnknownBundleError
 from serving.bundles.shadow import NoTrialError
 from serving.cascade.admission import OverloadedError
+from serving.erasure import NoErasureError
+from serving.experiments.register import UnknownExperimentError
+from serving.experiments.store import OutdatedError, UnknownVersionError
+from serving.reports.missing import NoReportError
 from training.bundle import BundleError
 
 MEDIA_TYPE = "application/problem+json"
@@ -51,8 +57,14 @@ TABLE: Mapping[type[Exception], _Rule] = {
     MisdirectedError: _Rule(HTTPStatus.MISDIRECTED_REQUEST, None),
     RateLimitError: _Rule(HTTPStatus.TOO_MANY_REQUESTS, None),
     UnknownBundleError: _Rule(HTTPStatus.NOT_FOUND, None),
+    NoErasureError: _Rule(HTTPStatus.NOT_FOUND, None),
+    NoReportError: _Rule(HTTPStatus.NOT_FOUND, None),
     NoTrialError: _Rule(HTTPStatus.NOT_FOUND, None),
     UnknownItemError: _Rule(HTTPStatus.NOT_FOUND, None),
+    UnknownExperimentError: _Rule(HTTPStatus.NOT_FOUND, None),
+    UnknownVersionError: _Rule(HTTPStatus.NOT_FOUND, None),
+    OutdatedError: _Rule(HTTPStatus.CONFLICT, None),
+    ExperimentError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY, None),
     BundleError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY, None),
     JournalError: _Rule(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -69,7 +81,7 @@ TABLE: Mapping[type[Exception], _Rule] = {
     ),
 }
 """Exceptions of ours and their status. Those of the framework carry their own. The `retry_after_s`
-of an exception that has one goes into Retry-After."""
+of an exception that has one goes into Retry-After, its `members` into the body."""
 
 
 def install(app: FastAPI) -> None:
@@ -118,13 +130,16 @@ def problem(
     detail: str,
     errors: list[dict[str, str]] | None = None,
     headers: Mapping[str, str] | None = None,
+    members: Mapping[str, object] | None = None,
 ) -> Response:
-    """A problem response."""
+    """A problem response; `members` are what its body has beside the usual (RFC 9457, 3.2)."""
     body = Problem(title=status.phrase, status=status, detail=detail, errors=errors or [])
     sent = dict(headers or {})
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         sent.setdefault("Retry-After", str(RETRY_AFTER_S))
-    return Response(body.model_dump_json(), status, sent, MEDIA_TYPE)
+    return Response(
+        orjson.dumps({**body.model_dump(), **(members or {})}), status, sent, MEDIA_TYPE
+    )
 
 
 async def respond(request: Request, error: Exception) -> Response:
@@ -149,7 +164,8 @@ async def _from_table(request: Request, error: Exception) -> Response:
     detail = rule.detail or str(error)
     if kind is Exception and (request_id := getattr(request.state, "request_id", None)):
         detail += f" under request id {request_id}"
-    return problem(rule.status, detail, headers=headers)
+    members = getattr(error, "members", None)
+    return problem(rule.status, detail, headers=headers, members=members)
 
 
 async def _from_framework(request: Request, error: Exception) -> Response:

@@ -27,8 +27,9 @@ TOKEN_PREFIX = "cascade_"
 """By which scanners for leaked secrets can find a key."""
 RELOAD_INTERVAL_S = 0.5
 
-RECOMMEND, EVENTS, EXPLAIN, METRICS, ADMIN = "recommend", "events", "explain", "metrics", "admin"
-SCOPES = (RECOMMEND, EVENTS, EXPLAIN, METRICS, ADMIN)
+RECOMMEND, EVENTS, EXPLAIN = "recommend", "events", "explain"
+METRICS, EXPERIMENTS, ADMIN = "metrics", "experiments", "admin"
+SCOPES = (RECOMMEND, EVENTS, EXPLAIN, METRICS, EXPERIMENTS, ADMIN)
 """What a key may be allowed; `admin` includes the others."""
 
 _HEADER = "# Made by `cascade keys`. Hashes only: a lost key cannot be restored, make a new one.\n"

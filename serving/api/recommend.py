@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from json import JSONDecodeError
 from types import SimpleNamespace
+from typing import TypeVar
 
 import orjson
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.api import errors
@@ -32,6 +33,8 @@ MAX_DEADLINE_MS = 60_000
 _ROUTE = SimpleNamespace(path=PATH)
 
 logger = logging.getLogger(__name__)
+
+Body = TypeVar("Body", bound=BaseModel)
 
 Recommend = Callable[[RecommendRequest, Deadline], Awaitable[Answer]]
 
@@ -61,7 +64,7 @@ class RecommendMiddleware:
         scope["route"] = _ROUTE
         try:
             deadline = Deadline.after(deadline_ms_of(scope) or self._deadline_ms)
-            request = parse(await _body(receive))
+            request = parse(await body_of(receive))
             if request.explain:
                 require(scope, EXPLAIN)
             answer = await self._recommend()(request, deadline)
@@ -111,8 +114,17 @@ def parse(body: bytes) -> RecommendRequest:
     Raises:
         RequestValidationError: it is not JSON, or breaks a rule.
     """
+    return parsed(RecommendRequest, body)
+
+
+def parsed(model: type[Body], body: bytes) -> Body:
+    """What a body holds, as the model of its route.
+
+    Raises:
+        RequestValidationError: it is not JSON, or breaks a rule.
+    """
     try:
-        return RecommendRequest.model_validate(orjson.loads(body))
+        return model.model_validate(orjson.loads(body))
     except JSONDecodeError as error:
         fault = {
             "loc": ("body", error.pos),
@@ -129,7 +141,8 @@ def parse(body: bytes) -> RecommendRequest:
         raise RequestValidationError(faults) from error
 
 
-async def _body(receive: Receive) -> bytes:
+async def body_of(receive: Receive) -> bytes:
+    """The whole body of a request."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body"):

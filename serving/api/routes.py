@@ -56,9 +56,11 @@ async def recommend_batch(
 
 
 @router.post("/v1/events", status_code=HTTPStatus.ACCEPTED, responses=_ERRORS)
-async def events(body: schemas.EventsRequest, service: Opened) -> schemas.EventsResponse:
+async def events(
+    body: schemas.EventsRequest,  # noqa: ARG001  # declared for the documentation
+) -> schemas.EventsResponse:
     """Report what users did with recommended items; acknowledged events are on disk."""
-    return await service.feedback.take(body.events)
+    raise AssertionError("answered by EventsMiddleware, before the router")
 
 
 @router.put("/v1/users/{user_id}", status_code=HTTPStatus.NO_CONTENT, responses=_ERRORS)
@@ -76,27 +78,6 @@ async def append_interactions(
     keys, ts_us = _packed(body.interactions)
     appended = await service.features.append(user_id, keys, ts_us, body.interaction_id)
     return schemas.InteractionsResponse(appended=appended)
-
-
-@router.get("/v1/experiments")
-async def experiments(service: Opened) -> schemas.ExperimentsResponse:
-    """The experiment configuration in force and the bundles it chooses from."""
-    lineup = service.bundles.lineup
-    manifests = {name: line.funnel.manifest for name, line in lineup.lines.items()}
-    return schemas.ExperimentsResponse(
-        config_sha=lineup.splitter.config_sha,
-        config=lineup.splitter.config,
-        fault=service.bundles.experiments_file.fault,
-        bundles={
-            name: schemas.BundleInfo(
-                name=manifest.name,
-                version=manifest.version,
-                created=manifest.created,
-                stages=tuple(stage.name for stage in manifest.stages),
-            )
-            for name, manifest in manifests.items()
-        },
-    )
 
 
 @router.get("/healthz")

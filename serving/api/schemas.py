@@ -13,8 +13,6 @@ from pydantic import (
     StringConstraints,
 )
 
-from abtest.split.config import ExperimentConfig
-
 MAX_ITEMS = 200
 MAX_EVENTS = 1000
 MAX_BATCH = 100
@@ -38,22 +36,24 @@ def _written_out(value: object) -> object:
     raise ValueError("Input should be an RFC 3339 time, such as 2026-01-31T12:00:00Z")
 
 
-_WHOLE = BeforeValidator(_whole)
+Whole = BeforeValidator(_whole)
 Flag = Annotated[bool, Field(strict=True)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Value = Annotated[str, StringConstraints(max_length=256)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """Of a request or an answer: what it does not know it refuses."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RecommendRequest(_Body):
+class RecommendRequest(Body):
     """Ask for recommendations. An unknown user is answered like a newcomer."""
 
     user_id: Id
-    num: Annotated[int, Field(strict=True, ge=1, le=MAX_ITEMS), _WHOLE] = 20
+    num: Annotated[int, Field(strict=True, ge=1, le=MAX_ITEMS), Whole] = 20
     context: dict[Id, Value] = Field(default={}, max_length=64)
     """Values of the bundle's context fields; unknown names and values are ignored."""
     exclude: tuple[Id, ...] = Field(default=(), max_length=1000)
@@ -64,7 +64,7 @@ class RecommendRequest(_Body):
     """Say of every item how it came into the answer, and of every stage what it did."""
 
 
-class ItemExplanation(_Body):
+class ItemExplanation(Body):
     """How an item came into the answer."""
 
     sources: tuple[str, ...]
@@ -76,7 +76,7 @@ class ItemExplanation(_Body):
     `policy` is the name of the cap that an experiment sets."""
 
 
-class RecommendedItem(_Body):
+class RecommendedItem(Body):
     """One recommended item."""
 
     item_id: str
@@ -87,7 +87,7 @@ class RecommendedItem(_Body):
     """Only where `explain` asks for it."""
 
 
-class AssignedExperiment(_Body):
+class AssignedExperiment(Body):
     """The variant this answer was made with."""
 
     layer: str
@@ -96,7 +96,7 @@ class AssignedExperiment(_Body):
     variant: str
 
 
-class StageExplanation(_Body):
+class StageExplanation(Body):
     """What a stage did for this answer."""
 
     name: str
@@ -105,7 +105,7 @@ class StageExplanation(_Body):
     latency_us: int
 
 
-class RecommendResponse(_Body):
+class RecommendResponse(Body):
     """Items in order, with everything needed to attribute what happens next."""
 
     request_id: str
@@ -121,26 +121,26 @@ class RecommendResponse(_Body):
     """Time of each step; only where `explain` asks for it."""
 
 
-class RecommendBatchRequest(_Body):
+class RecommendBatchRequest(Body):
     """Ask for several users at once, as for a mailing."""
 
     requests: tuple[RecommendRequest, ...] = Field(min_length=1, max_length=MAX_BATCH)
 
 
-class BatchEntry(_Body):
+class BatchEntry(Body):
     """What became of one request of a batch: an answer, or why there is none."""
 
     answer: RecommendResponse | None = None
     problem: "Problem | None" = None
 
 
-class RecommendBatchResponse(_Body):
+class RecommendBatchResponse(Body):
     """One entry a request, in their order."""
 
     answers: tuple[BatchEntry, ...]
 
 
-class FeedbackEvent(_Body):
+class FeedbackEvent(Body):
     """What a user did with a recommended item."""
 
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
@@ -150,27 +150,27 @@ class FeedbackEvent(_Body):
     item_id: Id
     event_ts: Moment
     revenue_micros: (
-        Annotated[int, Field(strict=True, ge=-MAX_MICROS, le=MAX_MICROS), _WHOLE] | None
+        Annotated[int, Field(strict=True, ge=-MAX_MICROS, le=MAX_MICROS), Whole] | None
     ) = None
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = None
     refund_of: Id | None = None
 
 
-class EventsRequest(_Body):
+class EventsRequest(Body):
     """A batch of feedback. Each event is judged alone: a bad one does not spoil the others."""
 
     events: tuple[dict[str, object], ...] = Field(min_length=1, max_length=MAX_EVENTS)
     """`FeedbackEvent` objects."""
 
 
-class RejectedEvent(_Body):
+class RejectedEvent(Body):
     """An event that was not taken, and why."""
 
     index: int
     reason: str
 
 
-class EventsResponse(_Body):
+class EventsResponse(Body):
     """Acknowledged events are on disk."""
 
     accepted: int
@@ -178,14 +178,14 @@ class EventsResponse(_Body):
     rejected: tuple[RejectedEvent, ...]
 
 
-class Interaction(_Body):
+class Interaction(Body):
     """An item a user bought or otherwise took, wherever it was found."""
 
     item_id: Id
     ts: Moment
 
 
-class InteractionsRequest(_Body):
+class InteractionsRequest(Body):
     """Append to a user's history, which the next request of that user is answered from."""
 
     interaction_id: Id | None = None
@@ -193,13 +193,13 @@ class InteractionsRequest(_Body):
     interactions: tuple[Interaction, ...] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
-class InteractionsResponse(_Body):
+class InteractionsResponse(Body):
     """How many interactions were appended; 0 where the list was a duplicate."""
 
     appended: int
 
 
-class PutUserRequest(_Body):
+class PutUserRequest(Body):
     """Everything known about a user; replaces what was known before."""
 
     features: dict[Id, Value | None] = Field(default={}, max_length=64)
@@ -208,7 +208,7 @@ class PutUserRequest(_Body):
     """The history in any order; the newest ones are kept."""
 
 
-class BundleInfo(_Body):
+class BundleInfo(Body):
     """A bundle that is loaded."""
 
     name: str
@@ -217,23 +217,13 @@ class BundleInfo(_Body):
     stages: tuple[str, ...]
 
 
-class ExperimentsResponse(_Body):
-    """The experiments now running and the bundles they can choose from."""
-
-    config_sha: str
-    config: ExperimentConfig
-    fault: str | None
-    """Why the file of now is not in force; null where it is."""
-    bundles: dict[str, BundleInfo]
-
-
-class Health(_Body):
+class Health(Body):
     """The server is up (`ok`) or able to answer (`ready`)."""
 
     status: Literal["ok", "ready"]
 
 
-class Readiness(_Body):
+class Readiness(Body):
     """Requests can be answered, if need be without what `degraded` names."""
 
     status: Literal["ready"] = "ready"
@@ -259,14 +249,14 @@ FolderName = Annotated[
 """Name of a folder under the bundles' folder, of which hidden ones are drafts."""
 
 
-class ActivateRequest(_Body):
+class ActivateRequest(Body):
     """Answer under a name with another bundle."""
 
     source: FolderName | None = None
     """Folder that the bundle lies in; the one of the served name if absent."""
 
 
-class ActivateResponse(_Body):
+class ActivateResponse(Body):
     """The bundle answers in this worker, and soon in all."""
 
     name: str
@@ -284,7 +274,7 @@ class ActivateResponse(_Body):
     """From the call to the swap."""
 
 
-class ShadowRequest(_Body):
+class ShadowRequest(Body):
     """Try a candidate beside a bundle that answers."""
 
     source: FolderName
@@ -293,14 +283,14 @@ class ShadowRequest(_Body):
     """Share of the requests that it scores; 0 ends the trial."""
 
 
-class ShadowTimes(_Body):
+class ShadowTimes(Body):
     """Time of a request in a bundle; null before the first one."""
 
     p50_ms: float | None
     p95_ms: float | None
 
 
-class ShadowReport(_Body):
+class ShadowReport(Body):
     """What all workers found in a trial; means are null before the first request."""
 
     name: str
@@ -325,7 +315,7 @@ class ShadowReport(_Body):
     candidate: ShadowTimes
 
 
-class ServedBundle(_Body):
+class ServedBundle(Body):
     """What answers under a name in the worker that was asked."""
 
     name: str
@@ -342,7 +332,7 @@ class ServedBundle(_Body):
     """Why the worker does not try the candidate that it should."""
 
 
-class BundlesResponse(_Body):
+class BundlesResponse(Body):
     """What is served and what could be."""
 
     served: tuple[ServedBundle, ...]
@@ -353,13 +343,13 @@ class BundlesResponse(_Body):
     whose last requests are under way."""
 
 
-class ItemUpdate(_Body):
+class ItemUpdate(Body):
     """What changes about an item; what is left out stays as it was."""
 
     item_id: Id
     available: Annotated[bool, Field(strict=True)] | None = None
     """May be recommended; a new item may, unless this says otherwise."""
-    price_micros: Annotated[int, Field(strict=True, ge=0, le=MAX_MICROS), _WHOLE] | None = None
+    price_micros: Annotated[int, Field(strict=True, ge=0, le=MAX_MICROS), Whole] | None = None
     """0 where no price is known."""
     popularity: Annotated[float, Field(strict=True, ge=0, le=MAX_POPULARITY)] | None = None
     """Interactions in the window that the bundle counts them in."""
@@ -367,13 +357,13 @@ class ItemUpdate(_Body):
     """Values of the bundle's item fields; unknown names are ignored, unknown values are unknown."""
 
 
-class PutItemsRequest(_Body):
+class PutItemsRequest(Body):
     """Items that change or come, in this order."""
 
     items: tuple[ItemUpdate, ...] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
-class PutItemsResponse(_Body):
+class PutItemsResponse(Body):
     """All items are in the store, and those not refused in the bundles of the worker asked."""
 
     put: int
@@ -383,7 +373,7 @@ class PutItemsResponse(_Body):
     """New items that a bundle (`name@version`) has no room for; a newer export has."""
 
 
-class ItemPut(_Body):
+class ItemPut(Body):
     """Everything that was put about an item; null is what never was."""
 
     available: bool | None
@@ -392,7 +382,7 @@ class ItemPut(_Body):
     fields: dict[str, str | None]
 
 
-class ItemHeld(_Body):
+class ItemHeld(Body):
     """What a bundle answers with."""
 
     row: int
@@ -403,7 +393,7 @@ class ItemHeld(_Body):
     """Null is a value that the bundle does not know."""
 
 
-class ItemResponse(_Body):
+class ItemResponse(Body):
     """What the server knows of an item."""
 
     item_id: str

@@ -7,7 +7,7 @@ bundle is freed.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +51,10 @@ class Activation(NamedTuple):
     now: Served
     tested: Passed
     took_ms: float
+
+
+async def _nothing() -> None:
+    """Nothing to commit."""
 
 
 def load_named(
@@ -185,30 +189,52 @@ class Catalog:
             if failures:
                 raise failures[0]
 
-    async def adopt(self, config: ExperimentConfig) -> None:
-        """Split traffic by another configuration, and load the bundles that it adds.
+    async def adopt(
+        self, config: ExperimentConfig, commit: Callable[[], Awaitable[None]] = _nothing
+    ) -> None:
+        """Split traffic by another configuration, with the bundles that it adds.
+
+        Args:
+            config: the configuration.
+            commit: awaited once all is loaded; if it raises, everything stays as it was.
 
         Raises:
             ExperimentError: it sets parameters wrongly, or names a bundle that is not there.
             BundleError: a bundle that it adds cannot be served.
         """
-        if config.sha == self.lineup.splitter.config_sha:
-            return
-        names = names_served(config)
-        check_policies(config)
         async with self._fleet.loading:
-            sources = {name: self._choice(name).source for name in names}
-            added = {name: source for name, source in sources.items() if name not in self.served}
-            check_sources(added.values(), self._fleet.loader)
-            prepared = {n: (await self._fleet.prepare(s, ()))[0] for n, s in added.items()}
-            for name in self.served.keys() - sources.keys():
+            if config.sha == self.lineup.splitter.config_sha:
+                await commit()
+                return
+            prepared = await self._added(config)
+            splitter = Splitter(config)
+            await commit()
+            names = names_served(config)
+            for name in self.served.keys() - set(names):
                 self._metrics.bundle_info.labels(name, self.served[name].line.funnel.bundle).set(0)
             self.served = {
                 name: self._serve(name, prepared[name]) if name in prepared else self.served[name]
                 for name in names
             }
             self.faults = {name: f for name, f in self.faults.items() if name in self.served}
-            self.lineup = Lineup(Splitter(config), self._lines())
+            self.lineup = Lineup(splitter, self._lines())
+
+    async def try_out(self, config: ExperimentConfig) -> None:
+        """Load the bundles that a configuration adds, and let go of them.
+
+        Raises:
+            ExperimentError, BundleError: as `adopt`.
+        """
+        async with self._fleet.loading:
+            await self._added(config)
+
+    async def _added(self, config: ExperimentConfig) -> dict[str, Funnel]:
+        """The bundles that a configuration names and that are not served, ready to be."""
+        names = names_served(config)
+        check_policies(config)
+        sources = {name: self._choice(name).source for name in names if name not in self.served}
+        check_sources(sources.values(), self._fleet.loader)
+        return {n: (await self._fleet.prepare(s, ()))[0] for n, s in sources.items()}
 
     def require(self, name: str) -> Served:
         """What answers under a name.

@@ -11,6 +11,8 @@ from serving.cascade.line import Line
 
 BUNDLE_PARAMETER = "bundle"
 """The experiment parameter that names the bundle to answer with."""
+SECOND_PARAMETER = "interleave_with"
+"""The one that names a second bundle, or is empty."""
 
 
 class Lineup(NamedTuple):
@@ -24,6 +26,11 @@ class Lineup(NamedTuple):
     def history_length(self) -> int:
         """The longest history any of the bundles looks at, in interactions."""
         return max(line.funnel.manifest.features.history_length for line in self.lines.values())
+
+    @property
+    def request_ms(self) -> float:
+        """What a request takes at present in the slowest of the bundles."""
+        return max(line.funnel.pace.request_ms for line in self.lines.values())
 
 
 def names_served(config: ExperimentConfig) -> tuple[str, ...]:
@@ -39,7 +46,8 @@ def names_served(config: ExperimentConfig) -> tuple[str, ...]:
         )
     variants = [v for experiment in config.experiments() for v in experiment.variants]
     values = (config.defaults, *(variant.params for variant in variants))
-    return tuple(sorted({str(v[BUNDLE_PARAMETER]) for v in values if BUNDLE_PARAMETER in v}))
+    named = {str(v.get(name, "")) for v in values for name in (BUNDLE_PARAMETER, SECOND_PARAMETER)}
+    return tuple(sorted(named - {""}))
 
 
 def check_sources(wanted: Iterable[str], loader: Loader) -> None:

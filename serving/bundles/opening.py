@@ -6,16 +6,19 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import redis
 import redis.asyncio
 
-from abtest.split.config import ExperimentConfig, load_config
+from abtest.split.config import ExperimentConfig
+from abtest.split.experiment import ExperimentError
 from serving.bundles.catalog import Catalog, load_named
-from serving.bundles.choice import TOPIC, Choice, ChoiceStore, remembered
-from serving.bundles.experiments_file import POLL_INTERVAL_S, ExperimentsFile
+from serving.bundles.choice import TOPIC, Choice, ChoiceStore
+from serving.bundles.choice import remembered as remembered_choices
 from serving.bundles.fleet import CatchUp, Fleet
 from serving.bundles.lineup import Lineup
 from serving.bundles.loading import Loader, choose_device
@@ -27,10 +30,16 @@ from serving.cascade.line import Line
 from serving.cascade.query import Outcome, Query
 from serving.cascade.rerank.rulebook import POLL_INTERVAL_S as RULES_INTERVAL_S
 from serving.cascade.rerank.rulebook import Rulebook
+from serving.experiments.file import POLL_INTERVAL_S, ExperimentsFile, read_file
+from serving.experiments.register import Register
+from serving.experiments.store import TOPIC as EXPERIMENTS_TOPIC
+from serving.experiments.store import VersionStore
+from serving.experiments.version import FILE, Standing, Version, remembered
 from serving.settings import Settings
 from serving.state.control import Control
 from serving.state.periodic import periodically
 from serving.telemetry.metrics import Metrics
+from training.bundle import BundleError
 
 SWEEP_INTERVAL_S = 0.2
 
@@ -42,8 +51,8 @@ class OnDisk:
     """What a server begins with, before it has a store."""
 
     experiments_path: Path
+    standing: Standing
     memory: Path
-    config: ExperimentConfig
     rulebook: Rulebook
     loader: Loader
     choices: Mapping[str, Choice]
@@ -60,6 +69,7 @@ class Bundles(NamedTuple):
 
     catalog: Catalog
     fleet: Fleet
+    register: Register
     experiments_file: ExperimentsFile
     shadows: Shadows
     recording: Recording
@@ -84,13 +94,43 @@ def load_from_disk(settings: Settings, metrics: Metrics) -> OnDisk:
         RulesError: the business rules are wrong.
         ValueError: the device is not there.
     """
-    config = load_config(settings.experiments_path)
     rulebook = Rulebook(settings.rules_path, metrics)
     loader = Loader(settings.bundles_dir, choose_device(settings.device), rulebook)
     memory = settings.choices_path
-    choices = remembered(memory)
-    funnels = load_named(loader, config, choices, memory)
-    return OnDisk(settings.experiments_path, memory, config, rulebook, loader, choices, funnels)
+    choices = remembered_choices(memory)
+    path = settings.experiments_path
+    standing, funnels = _begin(path, partial(load_named, loader, choices=choices, memory=memory))
+    return OnDisk(path, standing, memory, rulebook, loader, choices, funnels)
+
+
+def _begin(
+    path: Path, load: Callable[[ExperimentConfig], dict[str, Funnel]]
+) -> tuple[Standing, dict[str, Funnel]]:
+    """The experiments that were in force last, or those of the file, and their bundles.
+
+    An edit of the file since then is taken up like any other, unless what was in force last cannot
+    be served any more: then the file is begun with.
+    """
+    standing = remembered(experiments_memory(path))
+    now = datetime.now(UTC)
+    if standing is None:
+        config, found = read_file(path)
+        version = Version.first(config, found, now)
+    else:
+        try:
+            return standing, load(standing.version.config)
+        except (ExperimentError, BundleError) as error:
+            if not path.is_file() or read_file(path)[1] == standing.seen:
+                raise
+            logger.warning("the experiments begin with %s, because: %s", path, error)
+        config, found = read_file(path)
+        version = standing.version.next(config, at=now, by=FILE, file_sha=found)
+    return Standing(version=version, seen=found, pending=True), load(config)
+
+
+def experiments_memory(path: Path) -> Path:
+    """The file beside a file of experiments that says which version is in force."""
+    return path.with_suffix(".json")
 
 
 @asynccontextmanager
@@ -121,7 +161,7 @@ async def open_bundles(
     shadows = Shadows(fleet, store, tallies, recording, busy=busy, metrics=metrics)
     await _enlist(fleet, disk.funnels.values())
     catalog = Catalog(
-        disk.config,
+        disk.standing.version.config,
         disk.hand_over(),
         disk.choices,
         fleet=fleet,
@@ -133,19 +173,31 @@ async def open_bundles(
         metrics=metrics,
     )
     control.follow(TOPIC, catalog.follow)
-    experiments_file = ExperimentsFile(disk.experiments_path, catalog.adopt, metrics)
+    register = Register(
+        disk.standing,
+        store=VersionStore(client),
+        served=catalog,
+        memory=experiments_memory(disk.experiments_path),
+        metrics=metrics,
+    )
+    control.follow(EXPERIMENTS_TOPIC, register.follow)
+    experiments_file = ExperimentsFile(
+        disk.experiments_path, register.take_file, metrics, disk.standing.seen
+    )
+    await _catch_up(register, experiments_file)
     stopping = asyncio.Event()
     tasks = [
         asyncio.create_task(periodically(interval_s, stopping, step))
         for interval_s, step in (
             (POLL_INTERVAL_S, experiments_file.poll),
+            (POLL_INTERVAL_S, register.submit),
             (RULES_INTERVAL_S, disk.rulebook.poll),
             (SWEEP_INTERVAL_S, fleet.sweep),
             (FLUSH_INTERVAL_S, shadows.flush),
         )
     ]
     try:
-        yield Bundles(catalog, fleet, experiments_file, shadows, recording)
+        yield Bundles(catalog, fleet, register, experiments_file, shadows, recording)
     finally:
         stopping.set()
         await asyncio.gather(*tasks)
@@ -154,6 +206,18 @@ async def open_bundles(
             await shadows.flush()
         except redis.RedisError as error:
             logger.warning("what the shadows found last is lost (%s)", error)
+
+
+async def _catch_up(register: Register, experiments_file: ExperimentsFile) -> None:
+    """Be at the newest experiments before the first request, as far as that can be."""
+    try:
+        await register.follow()
+    except redis.RedisError as error:
+        logger.warning("the store is away (%s); newer experiments are followed later", error)
+    except (ExperimentError, BundleError) as error:
+        logger.error("newer experiments are not in force: %s", error)  # noqa: TRY400
+    for _ in range(2):  # an edit is taken up once it was seen twice
+        await experiments_file.poll()
 
 
 async def _enlist(fleet: Fleet, funnels: Iterable[Funnel]) -> None:

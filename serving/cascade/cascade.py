@@ -1,25 +1,31 @@
-"""Cascade: one request from the split to the logged answer."""
+"""Cascade: one request from what is known of the user to the logged answer."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from abtest.events import RankingEvent, new_event_id
 from abtest.log.event_log import EventLog
-from abtest.split.splitter import Split
+from abtest.split.experiment import Parameter
+from abtest.split.splitter import Split, Splitter
 from serving.api.schemas import RecommendRequest
+from serving.bundles.lineup import Lineup
 from serving.bundles.opening import Bundles
 from serving.cascade.admission import Admission, OverloadedError
 from serving.cascade.deadline import Deadline
-from serving.cascade.line import Line
+from serving.cascade.interleave import order
 from serving.cascade.policy import Policy, parse_policy
 from serving.cascade.query import Outcome, Query
 from serving.state.feature_store import FeatureStore, UserState
+from serving.state.sticky import NOTHING_KEPT, Kept, StickyStore
 from serving.telemetry.metrics import Metrics
 from training.features import to_ts_us
 
 Clock = Callable[[], int]
 """Current time in microseconds since the Unix epoch."""
+MAX_POLICIES = 10_000
+"""Combinations of parameters that are kept parsed."""
 
 
 def wall_clock_us() -> int:
@@ -50,6 +56,7 @@ class Cascade:
         metrics: Metrics,
         clock: Clock,
         admission: Admission,
+        sticky: StickyStore,
         sign: Callable[[str], str],
     ) -> None:
         """Answer with the bundles that the experiments choose.
@@ -61,6 +68,7 @@ class Cascade:
             metrics: that every answer is counted in.
             clock: the time of an answer.
             admission: lets requests in or turns them away.
+            sticky: what units keep of experiments that must not change it.
             sign: makes a request id of an event id.
         """
         self._bundles = bundles
@@ -69,8 +77,9 @@ class Cascade:
         self._metrics = metrics
         self._clock = clock
         self._admission = admission
+        self._sticky = sticky
         self._sign = sign
-        self._policies: dict[tuple[tuple[str, str], ...], Policy] = {}
+        self._policies: dict[tuple[Parameter, ...], Policy] = {}
         self._policies_sha = ""
 
     async def recommend(self, request: RecommendRequest, deadline: Deadline) -> Answer:
@@ -81,41 +90,36 @@ class Cascade:
         Raises:
             OverloadedError: too many requests are under way, or the deadline passed.
         """
-        started_ns = time.perf_counter_ns()
         lineup = self._bundles.lineup
-        split = lineup.splitter.assign(request.user_id)
-        policy = self._policy(split)
-        line = lineup.lines[policy.bundle]
-        split_us = (time.perf_counter_ns() - started_ns) // 1000
         try:
-            with self._admission.enter(line.funnel.pace.request_ms):
-                return await self._answered(request, deadline, split, policy, line, split_us)
+            with self._admission.enter(lineup.request_ms):
+                return await self._answered(request, deadline, lineup)
         except OverloadedError as error:
             self._metrics.shed.labels(error.reason).inc()
             raise
 
     async def _answered(
-        self,
-        request: RecommendRequest,
-        deadline: Deadline,
-        split: Split,
-        policy: Policy,
-        line: Line,
-        split_us: int,
+        self, request: RecommendRequest, deadline: Deadline, lineup: Lineup
     ) -> Answer:
         started_ns = time.perf_counter_ns()
-        user = await self._features.fetch(request.user_id)
+        user, kept = await self._known(request.user_id, lineup.splitter)
         fetched_ns = time.perf_counter_ns()
         now_us = self._clock()
+        split = lineup.splitter.assign(
+            request.user_id, now_us=now_us, attributes=request.context, kept=kept.variants
+        )
+        policy = self._policy(split)
+        split_ns = time.perf_counter_ns()
         query = _query(request, self._sign(new_event_id()), user, policy, now_us)
-        outcome = await line.answer(query, deadline)
-        ranked_ns = time.perf_counter_ns()
+        ordered = await order(lineup.lines, query, deadline)
+        outcome = ordered.outcome
+        ordered_ns = time.perf_counter_ns()
         latency_us = {
-            "split": split_us,
             "features": (fetched_ns - started_ns) // 1000,
-            "wait": (ranked_ns - fetched_ns) // 1000 - sum(outcome.latency_us.values()),
+            "split": (split_ns - fetched_ns) // 1000,
+            "wait": (ordered_ns - split_ns) // 1000 - sum(outcome.latency_us.values()),
             **outcome.latency_us,
-            "total": split_us + (ranked_ns - started_ns) // 1000,
+            "total": (ordered_ns - started_ns) // 1000,
         }
         event = RankingEvent(
             event_id=query.request_id,
@@ -125,28 +129,39 @@ class Cascade:
             unit=request.user_id,
             experiments=split.assignments,
             config_sha=split.config_sha,
-            bundle=line.funnel.bundle,
+            bundle="+".join(lineup.lines[name].funnel.bundle for name, _ in ordered.by),
             context=request.context,
             item_ids=outcome.item_ids,
             scores=outcome.scores,
             stages=outcome.stages,
             latency_us=latency_us,
-            degraded=(*user.degraded, *outcome.degraded),
+            degraded=(*user.degraded, *kept.degraded, *outcome.degraded),
+            teams=ordered.teams,
         )
+        if split.keep:
+            self._sticky.keep(request.user_id, split.keep)
         degraded = (*event.degraded, *await self._log.append_ranking(event))
-        latency_us["log"] = (time.perf_counter_ns() - ranked_ns) // 1000
-        self._metrics.observe_answer(line.funnel.bundle, split.assignments, latency_us, degraded)
-        self._bundles.answered(policy.bundle, query, outcome)
+        latency_us["log"] = (time.perf_counter_ns() - ordered_ns) // 1000
+        self._metrics.observe_answer(event.bundle, split.assignments, latency_us, degraded)
+        for name, own in ordered.by:
+            self._bundles.answered(name, query, own)
         return Answer(_body(event, split, outcome, degraded), latency_us)
 
+    async def _known(self, user_id: str, splitter: Splitter) -> tuple[UserState, Kept]:
+        """What the store knows, in one round trip; what is kept only where anything can be."""
+        if not splitter.sticky:
+            return await self._features.fetch(user_id), NOTHING_KEPT
+        return await asyncio.gather(self._features.fetch(user_id), self._sticky.fetch(user_id))
+
     def _policy(self, split: Split) -> Policy:
-        if split.config_sha != self._policies_sha:
+        if split.config_sha != self._policies_sha or len(self._policies) >= MAX_POLICIES:
             self._policies_sha = split.config_sha
             self._policies = {}
-        variants = tuple((a.key, a.variant) for a in split.assignments)
-        policy = self._policies.get(variants)
+        # By their values: the same variants can mean other parameters, held out or in a domain.
+        values = tuple(split.params.values())
+        policy = self._policies.get(values)
         if policy is None:
-            policy = self._policies[variants] = parse_policy(split.params)
+            policy = self._policies[values] = parse_policy(split.params)
         return policy
 
 

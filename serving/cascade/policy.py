@@ -9,10 +9,12 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from abtest.split.config import ExperimentConfig
+from abtest.split.config import Domain, ExperimentConfig
 from abtest.split.experiment import ExperimentError, Parameter
 
 MAX_CANDIDATES = 5000
+TOGETHER = (("cap_field", "cap"), ("bundle", "interleave_with"))
+"""Pairs of parameters of which one is wrong or right by the value of the other."""
 
 
 class Policy(BaseModel):
@@ -22,6 +24,9 @@ class Policy(BaseModel):
 
     bundle: str
     """Name under which the bundle is served."""
+    interleave_with: str = ""
+    """Name of a second bundle, of whose answer and the first one's the answer is drafted; empty for
+    none."""
     recall_keep: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
     """Candidates the index recalls."""
     history_candidates: int | None = Field(default=None, ge=0, le=MAX_CANDIDATES)
@@ -78,14 +83,51 @@ def check_policies(config: ExperimentConfig) -> None:
     """Check every parameter a configuration can set.
 
     Raises:
-        ExperimentError: one is unknown or out of its range.
+        ExperimentError: one is unknown or out of its range, or parameters that only work together
+            are set in different layers.
     """
     parse_policy(config.defaults)
-    for experiment in config.experiments():
-        for variant in experiment.variants:
-            try:
-                parse_policy({**config.defaults, **variant.params})
-            except ExperimentError as error:
-                raise ExperimentError(
-                    f"experiment {experiment.key}, variant {variant.name}: {error}"
-                ) from error
+    for domain in config.domains:
+        shipped: dict[str, Parameter] = {}
+        _check_together(domain)
+        for layer in domain.layers:
+            for experiment in layer.experiments:
+                if experiment.winner is not None:
+                    shipped |= experiment.variant(experiment.winner).params
+        for layer in domain.layers:
+            for experiment in layer.experiments:
+                for variant in experiment.variants:
+                    where = f"experiment {experiment.key}, variant {variant.name}"
+                    _check_params(where, {**config.defaults, **variant.params})
+                    if shipped:
+                        where = f"{where}, on top of what was shipped"
+                        _check_params(where, {**config.defaults, **shipped, **variant.params})
+
+
+def _check_together(domain: Domain) -> None:
+    """Check that what only fits together is decided by one layer, so that no unit gets halves."""
+    owner = {
+        name: layer.name
+        for layer in domain.layers
+        for experiment in layer.experiments
+        for variant in experiment.variants
+        for name in variant.params
+    }
+    for one, other in TOGETHER:
+        if one in owner and other in owner and owner[one] != owner[other]:
+            raise ExperimentError(
+                f"domain {domain.name}: {one} is set in layer {owner[one]} and {other} in layer "
+                f"{owner[other]}; set both in one layer, so that they fit together for every unit"
+            )
+
+
+def _check_params(where: str, params: Mapping[str, Parameter]) -> None:
+    try:
+        policy = parse_policy(params)
+    except ExperimentError as error:
+        raise ExperimentError(f"{where}: {error}") from error
+    if policy.interleave_with == policy.bundle:
+        raise ExperimentError(
+            f"{where}: interleave_with = {policy.interleave_with!r} is the bundle itself; name "
+            "another one"
+        )

@@ -9,7 +9,7 @@ Users that were read are kept in memory, for when the store is away.
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,6 +160,12 @@ class FeatureStore:
             _, oldest = self._known.popitem(last=False)
             self._known_bytes -= _size(oldest)
 
+    def forget(self, user_ids: Iterable[str]) -> None:
+        """Let go of users that are erased from the store."""
+        for user_id in user_ids:
+            packed = self._known.pop(user_id, None)
+            self._known_bytes -= 0 if packed is None else _size(packed)
+
     async def append(
         self, user_id: str, keys: UInt64, ts_us: Int64, interaction_id: str | None
     ) -> int:
@@ -189,6 +195,11 @@ class FeatureStore:
 
 def _size(packed: _Packed) -> int:
     return len(packed.features or b"") + len(packed.history) + _ENTRY_BYTES
+
+
+def user_keys(user_id: str) -> tuple[str, ...]:
+    """The keys of everything known about a user in the store."""
+    return _features_key(user_id), _history_key(user_id), _interactions_key(user_id)
 
 
 def _features_key(user_id: str) -> str:

@@ -37,18 +37,24 @@ class Store:
     executed, and who sent it knows whether it may be repeated.
     """
 
-    def __init__(self, settings: Settings, *, may_be_away: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, may_be_away: bool = False, may_start: bool = True
+    ) -> None:
         """Open the store the settings ask for.
 
         Args:
             settings: name a store by URL, or the data directory of an embedded one.
             may_be_away: a named store that does not answer is used as soon as it does.
+            may_start: an embedded one is started where it does not run; if not, it is used as soon
+                as another process has started it.
 
         Raises:
             StoreError: it cannot be reached or started, or it refuses us.
         """
         self._url = settings.redis_url or ""
-        self._embedded = None if self._url else EmbeddedValkey(settings.valkey_dir)
+        self._embedded = None
+        if not self._url:
+            self._embedded = EmbeddedValkey(settings.valkey_dir, may_start=may_start)
         if self._url:
             self._check_external(may_be_away=may_be_away)
 

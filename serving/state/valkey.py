@@ -52,8 +52,12 @@ class _Reply(Enum):
 class EmbeddedValkey:
     """A Valkey on a data directory of its own, reached through a unix socket."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, may_start: bool = True) -> None:
         """Find or start the Valkey of `folder`.
+
+        Args:
+            folder: of its data.
+            may_start: if not, it is taken to be another process's, whether it runs now or not.
 
         Raises:
             StoreError: the folder cannot be used, or Valkey does not start.
@@ -70,7 +74,8 @@ class EmbeddedValkey:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.socket_path = self._short_socket_path()
-            self._own()
+            if may_start:
+                self._own()
         except OSError as error:
             self.close()
             raise StoreError(
@@ -78,7 +83,8 @@ class EmbeddedValkey:
                 "choose one that can be written"
             ) from error
         try:
-            self._find_or_start()
+            if may_start:
+                self._find_or_start()
         except BaseException:
             self.close()
             raise

@@ -4,7 +4,8 @@ Every label has few values: bundles and experiments are what the configuration n
 variants joined in one label only the first `MAX_VARIANTS` are told apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter as Counts
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
@@ -43,6 +44,7 @@ class Metrics:
         self._feedback()
         self._health()
         self._bundles()
+        self._experiments()
         self._items()
         self._steps_of: dict[tuple[str, str], dict[str, Histogram]] = {}
         self._requests_of: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
@@ -133,6 +135,19 @@ class Metrics:
         self.store_restarts = self._counter(
             "cascade_store_restarts", "Times the embedded Valkey had died and was started again."
         )
+        self.background_runs = self._counter(
+            "cascade_background_runs",
+            "Runs of each step of the background process: done or failed.",
+            "step",
+            "outcome",
+        )
+        self.background_seconds = self._counter(
+            "cascade_background_seconds", "Time that each step of the background took.", "step"
+        )
+        self.background_restarts = self._counter(
+            "cascade_background_restarts",
+            "Times the background process had ended, or did not start, and was started again.",
+        )
         self.bundle_info = self._gauge(
             "cascade_bundle_info",
             "1 for the version of a bundle that is served, 0 for those before.",
@@ -174,6 +189,23 @@ class Metrics:
             ("name",),
             buckets=_STEP_SECONDS,
             registry=self.registry,
+        )
+
+    def _experiments(self) -> None:
+        self.experiment_changes = self._counter(
+            "cascade_experiment_changes",
+            "Changes of the experiments by http, file or store: adopted, refused or outdated.",
+            "way",
+            "outcome",
+        )
+        self.experiments_revision = self._gauge(
+            "cascade_experiments_revision",
+            "Revision of the experiments in force; of the worker that is furthest behind.",
+            "livemin",
+        )
+        self.sticky_unwritten = self._counter(
+            "cascade_sticky_unwritten",
+            "Requests whose new sticky variants were not written; the unit's next request does.",
         )
 
     def _items(self) -> None:
@@ -227,12 +259,27 @@ class Metrics:
 
     def observe_outcome(self, event: FeedbackEvent) -> None:
         """Count one accepted event, and its revenue, for the variants of its answer."""
-        for variant in [f"{each.key}/{each.variant}" for each in event.experiments] or [""]:
-            self.outcomes.labels(event.type, variant).inc()
-            if isinstance(event, ConversionEvent):
-                earned = event.revenue_micros >= 0
-                money = self.revenue_micros if earned else self.refunded_micros
-                money.labels(variant, event.currency).inc(abs(event.revenue_micros))
+        self.observe_outcomes([event])
+
+    def observe_outcomes(self, events: Iterable[FeedbackEvent]) -> None:
+        """Count accepted events, and their revenue, for the variants of their answers."""
+        counted: Counts[tuple[str, str]] = Counts()
+        earned: Counts[tuple[str, str]] = Counts()
+        refunded: Counts[tuple[str, str]] = Counts()
+        for event in events:
+            for each in event.experiments or (None,):
+                variant = f"{each.key}/{each.variant}" if each else ""
+                counted[event.type, variant] += 1
+                if isinstance(event, ConversionEvent):
+                    money = earned if event.revenue_micros >= 0 else refunded
+                    money[variant, event.currency] += abs(event.revenue_micros)
+        for counter, counts in (
+            (self.outcomes, counted),
+            (self.revenue_micros, earned),
+            (self.refunded_micros, refunded),
+        ):
+            for labels, number in counts.items():
+                counter.labels(*labels).inc(number)
 
     def render(self) -> bytes:
         """The text a Prometheus server scrapes: of all workers, whichever is asked."""

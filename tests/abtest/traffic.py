@@ -150,7 +150,7 @@ def world(
     events: list[Event] = []
     for number in range(units):
         unit = f"u{seed}-{number}"
-        given = splitter.assign(unit).assignments
+        given = splitter.assign(unit, now_us=START_US).assignments
         keenness = rng.lognormvariate(0, 1)
         price = uplift if any(a.variant == "new" for a in given) else 1.0
         for trip in range(rng.randrange(1, 6)):

@@ -51,6 +51,70 @@ def test_refund_names_what_it_takes_back(http: httpx.Client, answer: dict[str, A
     assert post(http, refund)["accepted"] == 1
 
 
+def refund(answer: dict[str, Any], name: str, of: str, micros: int) -> dict[str, object]:
+    money = {"revenue_micros": -micros, "currency": "USD", "refund_of": of}
+    return event(answer, "conversion", event_id=name, **money)
+
+
+def test_refunds_take_back_what_was_sold_and_no_more(
+    http: httpx.Client, answer: dict[str, Any]
+) -> None:
+    sold = event(answer, "conversion", event_id="sold", **MONEY)
+    too_much = refund(answer, "all", "sold", 1_990_001)
+    taken = {"accepted": 1, "duplicates": 0, "rejected": []}
+    # The refund stands before its purchase: it is judged after it.
+    [rejected] = post(http, too_much, sold)["rejected"]
+    assert rejected == {
+        "index": 0,
+        "reason": "revenue_micros -1990001 takes back more than is left of 'sold', which sold for "
+        "1990000; send what is left, or nothing where that refund was sent before",
+    }
+    assert post(http, refund(answer, "part", "sold", 990_000)) == taken
+    assert post(http, refund(answer, "part", "sold", 990_000)) == taken | {
+        "accepted": 0,
+        "duplicates": 1,
+    }
+    assert len(post(http, refund(answer, "rest", "sold", 1_000_001))["rejected"]) == 1
+    assert post(http, refund(answer, "rest", "sold", 1_000_000)) == taken
+    assert post(http, refund(answer, "part", "sold", 990_000))["duplicates"] == 1
+    [rejected] = post(http, refund(answer, "again", "sold", 1))["rejected"]
+    assert rejected["reason"].startswith("revenue_micros -1 takes back more than is left of 'sold'")
+
+
+def test_a_refund_of_what_was_never_sold_is_refused(
+    http: httpx.Client, answer: dict[str, Any]
+) -> None:
+    reply = post(
+        http, event(answer, "click", event_id="beside it"), refund(answer, "none", "no sale", 1)
+    )
+    assert reply == {
+        "accepted": 1,
+        "duplicates": 0,
+        "rejected": [
+            {
+                "index": 1,
+                "reason": "refund_of 'no sale' is no conversion of the last days, or not known "
+                "yet; send the event_id of the conversion that is taken back, or try again",
+            }
+        ],
+    }
+    [rejected] = post(http, refund(answer, "of a refund", "rest", 1))["rejected"]
+    assert "takes back more than is left of 'rest', which sold for -1000000" in rejected["reason"]
+
+
+def test_one_bad_event_changes_nothing_about_how_good_ones_are_read(
+    http: httpx.Client, answer: dict[str, Any]
+) -> None:
+    """Good batches are read together, others one by one."""
+    good = [event(answer, "conversion", event_id=f"slow-{n}", **MONEY) for n in range(3)]
+    contradicting = event(answer, "click", revenue_micros=1)
+    reply = post(http, *good[:2], contradicting)
+    assert (reply["accepted"], [r["index"] for r in reply["rejected"]]) == (2, [2])
+    reply = post(http, {"type": "wink"}, *good, contradicting)
+    assert (reply["accepted"], reply["duplicates"]) == (1, 2)
+    assert [r["index"] for r in reply["rejected"]] == [0, 4]
+
+
 def test_bad_events_do_not_spoil_good_ones(http: httpx.Client, answer: dict[str, Any]) -> None:
     reply = post(
         http,

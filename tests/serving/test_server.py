@@ -143,7 +143,7 @@ def test_health_readiness_docs_and_experiments(http: httpx.Client) -> None:
     paths = http.get("/openapi.json").json()["paths"]
     assert {"/v1/recommend", "/v1/events", "/v1/users/{user_id}"} <= set(paths)
     running = http.get("/v1/experiments").json()
-    assert running["config"]["layers"][0]["experiments"][0]["key"] == "dftopk-vs-baseline"
+    assert running["config"]["domains"][0]["layers"][0]["experiments"][0]["key"] == "dftopk-vs-baseline"
     assert running["bundles"]["dftopk"]["stages"] == ["retrieval", "rank"]
 
 
@@ -171,7 +171,7 @@ def test_archiver_moves_events_and_survives_failures(tmp_path: Path) -> None:
     assert list((tmp_path / "events").glob("day=*/*.parquet"))
     assert server.stop(signal.SIGINT) == 0
     log = server.log_path.read_text()
-    assert "_Archiver failed; next try in 0.2 s" in log
+    assert "step archive failed; next try in 0.2 s" in log
 
 
 def wait_for_metric(server: ServerProcess, pattern: str) -> None:

@@ -113,7 +113,7 @@ class TestErrors:
             (
                 MINIMAL + "[candidates]\nquux = 3\n",
                 "candidates.quux is an unknown key; the keys are positives, history_negatives, "
-                "recalled_negatives, random_negatives, shared",
+                "recalled_negatives, dropped_negatives, random_negatives, shared",
             ),
             (
                 MINIMAL + 'seed = "lucky"\n',

@@ -1,7 +1,7 @@
 """Prepared dataset: flat arrays on disk, read memory-mapped, that requests are cut out of.
 
-A folder holds `dataset.json`, one `.npy` an array, `items.parquet` and `replay/`. It is written
-beside its final name and renamed.
+A folder holds `dataset.json`, one `.npy` an array, `items.parquet` and `replay/`; of a dataset made
+of events also `logged_*.npy`. It is written beside its final name and renamed.
 """
 
 import hashlib
@@ -17,12 +17,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from training.data.logged import Logged
 from training.data.source import DatasetError
 from training.features import CategoricalField, ItemIndex
 
 META = "dataset.json"
 ITEMS = "items.parquet"
 REPLAY = "replay"
+LOGGED = "logged_"
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -86,6 +88,8 @@ class DatasetMeta(BaseModel):
     user_fields: tuple[CategoricalField, ...]
     context_fields: tuple[CategoricalField, ...]
     item_fields: tuple[CategoricalField, ...]
+    logged: bool = False
+    """Made of events: the requests are answers, and what became of them is known."""
     fingerprint: str = ""
     """sha256 of the arrays."""
 
@@ -104,6 +108,11 @@ class PreparedDataset:
         self.path = path
         self.meta = _read(path / META, _read_meta)
         self.arrays = Arrays(*(_read(path / f"{name}.npy", _map) for name in Arrays._fields))
+        self.logged = None
+        if self.meta.logged:
+            self.logged = Logged(
+                *(_read(path / f"{LOGGED}{name}.npy", _map) for name in Logged._fields)
+            )
         self.item_table = _read(path / ITEMS, pq.read_table)
         self.items = ItemIndex(self.item_table["item_id"].to_pylist())
 
@@ -113,7 +122,10 @@ class PreparedDataset:
         return self.path / REPLAY
 
     def requests(self, split: Split) -> Int64:
-        """Indices of the requests of a period, in time order."""
+        """Indices of the requests of a period, in time order.
+
+        To learn from, all of them; to measure by, those that led to a purchase.
+        """
         ts_us = self.arrays.request_ts_us
         validation, test = self.meta.validation_start_us, self.meta.test_start_us
         chosen = {
@@ -121,6 +133,8 @@ class PreparedDataset:
             Split.VALIDATION: (ts_us >= validation) & (ts_us < test),
             Split.TEST: ts_us >= test,
         }[split]
+        if split != Split.TRAIN:
+            chosen = chosen & (np.diff(self.arrays.truth_starts) > 0)
         indices = np.flatnonzero(chosen)
         return indices[np.argsort(ts_us[indices], kind="stable")]
 
@@ -142,7 +156,11 @@ def _map(file: Path) -> NDArray[Any]:
 
 
 def write_prepared(
-    out: Path, meta: DatasetMeta, arrays: Arrays, write_rest: Callable[[Path], None]
+    out: Path,
+    meta: DatasetMeta,
+    arrays: Arrays,
+    write_rest: Callable[[Path], None],
+    logged: Logged | None = None,
 ) -> PreparedDataset:
     """Write a prepared dataset, replacing an earlier one.
 
@@ -157,11 +175,15 @@ def write_prepared(
     try:
         (draft / REPLAY).mkdir(parents=True)
         digest = hashlib.sha256()
-        for name, array in arrays._asdict().items():
+        named = arrays._asdict()
+        if logged is not None:
+            named |= {f"{LOGGED}{name}": array for name, array in logged._asdict().items()}
+        for name, array in named.items():
             np.save(draft / f"{name}.npy", array)
             digest.update(np.ascontiguousarray(array).data)
         write_rest(draft)
-        signed = meta.model_copy(update={"fingerprint": digest.hexdigest()})
+        update = {"fingerprint": digest.hexdigest(), "logged": logged is not None}
+        signed = meta.model_copy(update=update)
         (draft / META).write_text(signed.model_dump_json(indent=1) + "\n")
         if out.exists():
             shutil.rmtree(out)

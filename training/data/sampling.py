@@ -9,6 +9,10 @@ Negatives are a sample, each kind at its own rate. `log_rate` is what sampling t
 odds of being bought ("logQ" in Yi et al. 2019); subtracted from the scores while training, it
 leaves scores that compare everything the stage meets.
 
+A log of answers knows better what ranking met: its list is then what was seen, bought or not, and
+a few items that ranking dropped, which count as not bought. They were not seen, so that is a guess;
+it keeps the ranker from thinking well of what it was never shown.
+
 The papers of cascade losses score one list with all stages. A shared list is that of ranking, and
 random items of the rest of the catalogue, which stand for what retrieval drops.
 
@@ -24,6 +28,7 @@ from torch import Tensor
 
 from training.config import CandidateConfig
 from training.data.dataset import Arrays
+from training.data.logged import Depth, Logged
 from training.features import OOV
 
 Int64 = NDArray[np.int64]
@@ -57,6 +62,15 @@ class Candidates(NamedTuple):
     """bool over the list of ranking, the user interacted with the item before."""
 
 
+class _Met(NamedTuple):
+    """What ranking met, the first P of each line what was bought."""
+
+    rows: Int64
+    reaches: Bool
+    rate: Float32
+    """At which an item is drawn if it was not bought."""
+
+
 class CandidateSampler:
     """Draws candidates for training requests."""
 
@@ -66,6 +80,7 @@ class CandidateSampler:
         train_purchases: int,
         config: CandidateConfig,
         seed: int | np.random.Generator,
+        logged: Logged | None = None,
     ) -> None:
         """Fit the popularity of random negatives.
 
@@ -74,8 +89,10 @@ class CandidateSampler:
             train_purchases: time before which purchases count towards popularity, microseconds.
             config: how many of each kind.
             seed: seeds the draws, or the generator to draw from.
+            logged: what became of the requests, where the dataset was made of events.
         """
         self._arrays = arrays
+        self._logged = logged
         self._config = config
         self._random = np.random.default_rng(seed)
         self._items = len(arrays.item_fields)
@@ -101,16 +118,17 @@ class CandidateSampler:
         history_keys = self._keys(history).ravel()
         positives, kept = self._positives(truth)
         log_kept = np.log(kept)[:, None]
-        past, past_rate = self._past(history, truth_keys)
-        recalled, recalled_rate = self._recalled(recalled_rows_BK, truth_keys, history_keys)
-        random = self._random_items(len(requests), truth_keys, history_keys)
-
-        rows = np.concatenate([positives, past, recalled], axis=1)
-        in_history = _contains(history_keys, self._keys(rows)) & (rows != OOV)
         recalled_keys = np.sort(self._keys(recalled_rows_BK), axis=1).ravel()
-        reaches = in_history | (_contains(recalled_keys, self._keys(rows)) & (rows != OOV))
-        rate = np.where(in_history, past_rate[:, None], recalled_rate[:, None])
-        rank = _candidate_list(rows, positives, reaches, np.log(rate) - log_kept)
+
+        if self._logged is None:
+            met = self._recalled_and_past(
+                positives, history, recalled_rows_BK, truth_keys, history_keys, recalled_keys
+            )
+        else:
+            met = self._answered(self._logged, requests, positives, truth_keys)
+        random = self._random_items(len(requests), truth_keys, history_keys)
+        rank = _candidate_list(met.rows, positives, met.reaches, np.log(met.rate) - log_kept)
+        in_history = _contains(history_keys, self._keys(met.rows)) & (met.rows != OOV)
 
         if self._config.shared:
             lost = np.where(_contains(recalled_keys, self._keys(random)), OOV, random)
@@ -120,6 +138,40 @@ class CandidateSampler:
         new = (rows != OOV) & ~_contains(history_keys, self._keys(rows))
         retrieval = _candidate_list(rows, positives, new, self._log_drawn[rows] - log_kept)
         return Candidates(retrieval, rank, torch.from_numpy(in_history))
+
+    def _recalled_and_past(
+        self,
+        positives: Int64,
+        history: Int64,
+        recalled_rows_BK: Int64,
+        truth_keys: Int64,
+        history_keys: Int64,
+        recalled_keys: Int64,
+    ) -> _Met:
+        """What retrieval would bring to ranking now."""
+        past, past_rate = self._past(history, truth_keys)
+        recalled, recalled_rate = self._recalled(recalled_rows_BK, truth_keys, history_keys)
+        rows = np.concatenate([positives, past, recalled], axis=1)
+        in_history = _contains(history_keys, self._keys(rows)) & (rows != OOV)
+        reaches = in_history | (_contains(recalled_keys, self._keys(rows)) & (rows != OOV))
+        rate = np.where(in_history, past_rate[:, None], recalled_rate[:, None])
+        return _Met(rows, reaches, rate)
+
+    def _answered(
+        self, logged: Logged, requests: Int64, positives: Int64, truth_keys: Int64
+    ) -> _Met:
+        """What ranking met when the requests were answered, as far as anything is known of it."""
+        entries, depths = _entries(logged, requests)
+        seen = (depths == Depth.SEEN) & ~_contains(truth_keys, self._keys(entries))
+        refused = self._choose(entries, seen, self._config.recalled_negatives)
+        refused_rate = self._config.recalled_negatives / np.maximum(seen.sum(axis=1), 1)
+        dropped = self._choose(
+            entries, depths == Depth.DROPPED_BY_RANK, self._config.dropped_negatives
+        )
+        rows = np.concatenate([positives, refused, dropped], axis=1)
+        rate = np.ones(rows.shape, dtype=np.float32)
+        rate[:, : positives.shape[1] + refused.shape[1]] = np.minimum(refused_rate, 1)[:, None]
+        return _Met(rows, rows != OOV, rate)
 
     def _keys(self, rows_BX: Int64) -> Int64:
         """A number for each pair of request and item, ascending where the rows are."""
@@ -178,6 +230,17 @@ class CandidateSampler:
             rows = np.take_along_axis(rows, columns, axis=1)
             eligible = np.take_along_axis(eligible, columns, axis=1)
         return np.where(eligible, rows, OOV)
+
+
+def _entries(logged: Logged, requests: Int64) -> tuple[Int64, NDArray[np.int8]]:
+    """Logged rows of each request, padded with `OOV`, and their depths."""
+    starts = logged.starts[requests]
+    lengths = logged.starts[requests + 1] - starts
+    offsets = np.arange(int(lengths.max(initial=1)))
+    inside = offsets < lengths[:, None]
+    positions = np.where(inside, starts[:, None] + offsets, 0)
+    rows = np.where(inside, logged.rows[positions], OOV).astype(np.int64)
+    return rows, np.where(inside, logged.depths[positions], -1).astype(np.int8)
 
 
 def _candidate_list(

@@ -14,7 +14,8 @@ import redis
 
 from abtest.events import EVENT_ADAPTER, Event
 from abtest.log import archive as module
-from abtest.log.archive import LOCK, SCHEMA, ArchiveError, archive
+from abtest.log.archive import LOCK, ArchiveError, archive
+from abtest.log.columns import SCHEMA
 from abtest.log.event_log import FIELD, STREAM
 from tests.abtest.traffic import (
     DAY_US,
@@ -123,6 +124,8 @@ def test_columns_are_typed_for_sql(valkey: redis.Redis, tmp_path: Path) -> None:
         "scores": [1.0, 0.99],
         "latency_us": 9_000,
         "degraded": ["features"],
+        "context": {"store": "367"},
+        "teams": [],
     }
     assert by_id[refund.event_id] == nothing | common | {
         "type": "conversion",

@@ -37,7 +37,7 @@ def test_shipped_configuration_is_valid() -> None:
     ("text", "message"),
     [
         ("version = ", "experiments is not valid TOML: Invalid value"),
-        ("version = 2\n[defaults]\n", "experiments: version: Input should be 1"),
+        ("version = 2\n[defaults]\n", "experiments: version: Input should be 1, not 2"),
         ("version = 1\nretries = 3\n[defaults]\n", "retries: Extra inputs are not permitted"),
         (
             document(experiment(variants='{name = "a", weight = 0.5}, {name = "b", weight = 0.4}')),

@@ -61,7 +61,7 @@ def variants(config: ExperimentConfig, layer: str) -> dict[str, str]:
     return {
         unit: given.variant
         for unit in UNITS
-        for given in splitter.assign(unit).assignments
+        for given in splitter.assign(unit, now_us=0).assignments
         if given.layer == layer
     }
 
@@ -69,7 +69,9 @@ def variants(config: ExperimentConfig, layer: str) -> dict[str, str]:
 def test_assignments_never_change() -> None:
     splitter = Splitter(two_layers())
     found = {
-        unit: [f"{a.key}@{a.revision}={a.variant}" for a in splitter.assign(unit).assignments]
+        unit: [
+            f"{a.key}@{a.revision}={a.variant}" for a in splitter.assign(unit, now_us=0).assignments
+        ]
         for unit in [*UNITS[:200], "", "é", "漢字", "a b"]
     }
     assert found == json.loads(GOLDEN.read_text())
@@ -84,7 +86,7 @@ def test_hashing_follows_its_description() -> None:
         expected = (
             None if slot < 2500 else "short" if share < 0.2 else "c" if share < 0.5 else "long"
         )
-        given = {a.layer: a.variant for a in splitter.assign(unit).assignments}
+        given = {a.layer: a.variant for a in splitter.assign(unit, now_us=0).assignments}
         assert given.get("length") == expected
 
 
@@ -129,7 +131,7 @@ def test_changing_weights_only_moves_units_across_the_cut() -> None:
 def test_what_does_not_run_gives_defaults(state: str) -> None:
     splitter = Splitter(two_layers(state=state))
     for unit in UNITS[:200]:
-        split = splitter.assign(unit)
+        split = splitter.assign(unit, now_us=0)
         assert split.params["bundle"] == "old"
         assert all(given.layer != "model" for given in split.assignments)
 
@@ -139,7 +141,7 @@ def test_split_carries_parameters_propensity_and_config() -> None:
     splitter = Splitter(config)
     bundles, lengths = set(), set()
     for unit in UNITS[:200]:
-        split = splitter.assign(unit)
+        split = splitter.assign(unit, now_us=0)
         given = {a.layer: a for a in split.assignments}
         assert split.config_sha == config.sha
         assert given["model"].propensity == {"old": 0.2, "new": 0.8}[given["model"].variant]

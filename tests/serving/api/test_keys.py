@@ -96,7 +96,7 @@ def test_wrong_variables(text: str, message: str) -> None:
         ("key = 1\n", r"keys\.toml: key = 1: Extra inputs are not permitted; correct it"),
         (
             f"[[keys]]\nname = 'a'\nscopes = ['all']\nsha256 = '{HASH}'\n",
-            r"scope 'all' is unknown; there are recommend, events, explain, metrics, admin; corr",
+            r"scope 'all' is unknown; there are recommend, events, explain, metrics, experiments",
         ),
     ],
 )

@@ -17,10 +17,20 @@ from tests.serving.world import ServerProcess
 EXAMPLES = 3
 """For each route, beside the edges of every field."""
 
-# What these bodies name must be on the disk, of which the document knows nothing.
+# What these bodies name must be on the disk or in the experiments, of which the document knows
+# nothing.
 CONFIG = """
 [[operations]]
 include-path-regex = "/v1/bundles/.*/(activate|shadow)"
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-method = "PUT"
+include-path = "/v1/experiments"
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-path-regex = "/v1/experiments/.*/(start|aa|ramp|pause|kill|ship)"
 checks.positive_data_acceptance.enabled = false
 """
 
@@ -75,7 +85,8 @@ def test_the_document_names_the_scope_of_every_route(secured: tuple[ServerProces
     }
     assert needed["POST /v1/recommend"] == [{"api_key": ["recommend"]}]
     assert needed["PUT /v1/users/{user_id}"] == [{"api_key": ["events"]}]
-    assert needed["GET /v1/experiments"] == [{"api_key": ["admin"]}]
+    assert needed["GET /v1/experiments"] == [{"api_key": ["experiments"]}]
+    assert needed["GET /v1/events/recent"] == [{"api_key": ["admin"]}]
     assert needed["GET /healthz"] is None
     answers = paths["/v1/recommend"]["post"]["responses"]
     assert {"200", "401", "403", "413", "422", "429", "503"} <= set(answers)

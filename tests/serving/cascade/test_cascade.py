@@ -18,7 +18,9 @@ TS = "2026-03-01T12:00:00Z"
 
 def user_of(bundle: str, prefix: str = "user") -> str:
     names = (f"{prefix}{n}" for n in range(1000))
-    return next(name for name in names if SPLITTER.assign(name).params["bundle"] == bundle)
+    return next(
+        name for name in names if SPLITTER.assign(name, now_us=0).params["bundle"] == bundle
+    )
 
 
 def recommend(http: httpx.Client, **body: object) -> dict[str, Any]:
@@ -137,7 +139,7 @@ def test_ranking_event_is_in_the_log_with_every_stage(
     assert event.bundle == "baseline@1"
     assert list(event.item_ids) == item_ids(answer)
     assert event.config_sha == SPLITTER.config_sha
-    assert event.experiments == SPLITTER.assign(user).assignments
+    assert event.experiments == SPLITTER.assign(user, now_us=0).assignments
     steps = {"split", "features", "wait", "encode", "retrieval", "rank", "rerank"}
     assert set(event.latency_us) == {*steps, "total"}
     # Each step is cut to whole microseconds.

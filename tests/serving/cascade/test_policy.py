@@ -56,3 +56,77 @@ def test_every_variant_of_a_configuration_is_checked() -> None:
         check_policies(parse_config(DEFAULTS.replace("0.5 } }", "50.0 } }")))
     with pytest.raises(ExperimentError, match=r"^parameter k is unknown"):
         check_policies(parse_config('version = 1\n[defaults]\nbundle = "b"\nk = 1\n'))
+
+
+LAYERS = """
+version = 1
+[defaults]
+bundle = "baseline"
+interleave_with = ""
+cap = 0
+cap_field = ""
+[[layers]]
+name = "one"
+seed = "one"
+[[layers.experiments]]
+key = "first"
+revision = 1
+control = "a"
+variants = [{ name = "a", weight = 0.5 }, { name = "b", weight = 0.5, params = { FIRST } }]
+[[layers]]
+name = "two"
+seed = "two"
+[[layers.experiments]]
+key = "second"
+revision = 1
+control = "a"
+variants = [{ name = "a", weight = 0.5 }, { name = "b", weight = 0.5, params = { SECOND } }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (
+            'cap = 3, cap_field = "brand"',
+            "interleave_with = 'baseline'",
+            r"experiment second, variant b: interleave_with = 'baseline' is the bundle itself; na",
+        ),
+        (
+            'bundle = "x"',
+            'interleave_with = "y"',
+            r"domain all: bundle is set in layer one and interleave_with in layer two; set both in",
+        ),
+        (
+            'cap_field = "brand"',
+            "cap = 3",
+            r"domain all: cap_field is set in layer one and cap in layer two; set both in one lay",
+        ),
+    ],
+)
+def test_parameters_that_only_work_together(first: str, second: str, message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        check_policies(parse_config(LAYERS.replace("FIRST", first).replace("SECOND", second)))
+
+
+def test_a_variant_on_top_of_what_was_shipped() -> None:
+    shipped = LAYERS.replace("FIRST", 'cap = 3, cap_field = "brand"').replace(
+        "SECOND", 'interleave_with = "y"'
+    )
+    check_policies(parse_config(shipped))
+    running = """
+[[layers.experiments]]
+key = "third"
+revision = 1
+control = "a"
+variants = [{ name = "a", weight = 0.5 }, { name = "b", weight = 0.5, params = { cap = 0 } }]
+"""
+    both = shipped.replace(
+        'key = "first"\nrevision = 1',
+        'key = "first"\nrevision = 1\nstate = "shipped"\nwinner = "b"',
+    ).replace('[[layers]]\nname = "two"', f'{running}\n[[layers]]\nname = "two"')
+    with pytest.raises(
+        ExperimentError,
+        match=r"third, variant b, on top of what was shipped: cap_field 'brand' and",
+    ):
+        check_policies(parse_config(both))

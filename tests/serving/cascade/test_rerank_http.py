@@ -84,7 +84,7 @@ def user_of(order: str) -> str:
 
 
 def _arms(user: str) -> set[str]:
-    return {a.variant for a in SPLITTER.assign(user).assignments}
+    return {a.variant for a in SPLITTER.assign(user, now_us=0).assignments}
 
 
 def recommend(server: ServerProcess, **body: object) -> dict[str, Any]:

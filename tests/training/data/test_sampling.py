@@ -10,6 +10,7 @@ from torch import Tensor
 
 from training.config import CandidateConfig
 from training.data.dataset import PreparedDataset, Split
+from training.data.logged import Depth, Logged
 from training.data.requests import request_tensors
 from training.data.sampling import CandidateList, Candidates, CandidateSampler, Int64
 from training.features import OOV
@@ -303,3 +304,66 @@ def test_popularity_counts_the_training_period_alone(corner: PreparedDataset) ->
     share = 0.5 * 2 / 4 + 0.5 * 1 / 2
     assert negatives.unique().tolist() == [2]  # `a` was bought
     assert abs(len(negatives) / draws - share) < 4 * np.sqrt(share * (1 - share) / draws)
+
+
+@pytest.fixture
+def logged(random_dataset: PreparedDataset) -> Logged:
+    """Of every request six items: a depth for each, what was bought seen."""
+    draw = np.random.default_rng(1)
+    requests, items = len(random_dataset.arrays.request_ts_us), len(random_dataset.items) - 1
+    rows, depths = [], []
+    for request in range(requests):
+        chosen = np.sort(draw.permutation(items)[:6] + 1)
+        bought = np.isin(chosen, list(_bought(random_dataset, request)))
+        rows.append(chosen)
+        depths.append(np.where(bought, Depth.SEEN, draw.permutation([0, 1, 1, 2, 3, 3])))
+    return Logged(
+        starts=np.arange(requests + 1, dtype=np.int64) * 6,
+        rows=np.concatenate(rows).astype(np.int32),
+        depths=np.concatenate(depths).astype(np.int8),
+    )
+
+
+def _of_log(
+    dataset: PreparedDataset, requests: Int64, recalled: Int64, config: CandidateConfig, log: Logged
+) -> Candidates:
+    sampler = CandidateSampler(dataset.arrays, dataset.meta.validation_start_us, config, 0, log)
+    return sampler.draw(requests, _histories(dataset, requests), recalled)
+
+
+def _at_depth(log: Logged, request: int, depth: Depth) -> set[int]:
+    entries = slice(log.starts[request], log.starts[request + 1])
+    return set(log.rows[entries][log.depths[entries] == depth].tolist())
+
+
+def test_of_a_log_ranking_meets_what_was_seen_and_some_of_what_it_dropped(
+    random_dataset: PreparedDataset, requests: Int64, recalled: Int64, logged: Logged
+) -> None:
+    rank = _of_log(random_dataset, requests, recalled, MANY, logged).rank
+    for line, request in enumerate(requests.tolist()):
+        rows = rank.rows_BN[line]
+        bought = _bought(random_dataset, request)
+        seen = _at_depth(logged, request, Depth.SEEN)
+        dropped = _at_depth(logged, request, Depth.DROPPED_BY_RANK)
+        assert set(rows[rows != OOV].tolist()) == bought | seen | dropped
+        assert set(rows[rank.labels_BN[line]].tolist()) == bought
+        assert (rank.competes_BN[line] == (rows != OOV)).all()
+    # All of them stand in the list, so none is corrected for.
+    assert not rank.log_rate_BN.any()
+
+
+def test_of_a_log_fewer_are_drawn_at_their_rate(
+    random_dataset: PreparedDataset, requests: Int64, recalled: Int64, logged: Logged
+) -> None:
+    few = CandidateConfig(positives=6, recalled_negatives=1, dropped_negatives=1)
+    rank = _of_log(random_dataset, requests, recalled, few, logged).rank
+    for line, request in enumerate(requests.tolist()):
+        bought = _bought(random_dataset, request)
+        seen = _at_depth(logged, request, Depth.SEEN) - bought
+        dropped = _at_depth(logged, request, Depth.DROPPED_BY_RANK)
+        rows = set(rank.rows_BN[line].tolist()) - {OOV}
+        assert len(rows & seen) == min(1, len(seen))
+        assert len(rows & dropped) == min(1, len(dropped))
+        found = rank.log_rate_BN[line][torch.isin(rank.rows_BN[line], torch.tensor(sorted(seen)))]
+        if seen:
+            assert found.tolist() == pytest.approx([np.log(1 / len(seen))])

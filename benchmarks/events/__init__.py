@@ -1,0 +1,1 @@
+"""How fast events are taken in over HTTP, and moved into the archive."""

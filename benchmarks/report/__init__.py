@@ -1,0 +1,1 @@
+"""How quick a report's numbers are read from ten million events."""

@@ -1,0 +1,1 @@
+"""The background process: archives, and does what else must not disturb the answers."""

@@ -1,0 +1,1 @@
+"""The experiments in force, versioned: whoever changes them, every worker follows."""

@@ -1,0 +1,1 @@
+"""Reports of the server: made in the background, read by the routes."""

@@ -1,0 +1,62 @@
+"""Configurations of the tiny world, and what they are compared by."""
+
+from typing import Any
+
+import httpx
+
+from abtest.split.config import ExperimentConfig, parse_config
+
+EVERYBODY = 'version = 1\n[defaults]\nbundle = "baseline"\n'
+
+RAMPED = """
+version = 1
+
+[defaults]
+bundle = "baseline"
+interleave_with = ""
+
+[[layers]]
+name = "model"
+seed = "ramped"
+
+[[layers.experiments]]
+key = "ranker"
+revision = 1
+state = "running"
+slots = [0, 1000]
+control = "old"
+variants = [
+    { name = "old", weight = 0.5 },
+    { name = "new", weight = 0.5, params = { bundle = "dftopk" } },
+]
+"""
+"""A tenth of the users is split between two bundles."""
+
+
+def config(text: str = RAMPED, **experiment: object) -> ExperimentConfig:
+    """A configuration whose first experiment has these values."""
+    raw = parse_config(text).model_dump()
+    if experiment:
+        raw["domains"][0]["layers"][0]["experiments"][0].update(experiment)
+    return ExperimentConfig.model_validate(raw)
+
+
+def body(found: ExperimentConfig) -> dict[str, Any]:
+    """As it is sent."""
+    return found.model_dump(mode="json")
+
+
+def in_force(http: httpx.Client) -> dict[str, Any]:
+    found: dict[str, Any] = http.get("/v1/experiments").raise_for_status().json()
+    return found
+
+
+def put(http: httpx.Client, found: ExperimentConfig, **also: object) -> httpx.Response:
+    """Put a configuration in the place of the one in force."""
+    sent = {"revision": in_force(http)["revision"], "config": body(found), **also}
+    return http.put("/v1/experiments", json=sent)
+
+
+def act(http: httpx.Client, key: str, action: str, **also: object) -> httpx.Response:
+    sent = {"revision": in_force(http)["revision"], **also}
+    return http.post(f"/v1/experiments/{key}/{action}", json=sent)
