@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from functools import partial
 
 import faiss
@@ -100,7 +101,8 @@ async def _work(settings: Settings, master: socket.socket) -> None:
         _settle()
         master.setblocking(False)
         loop.add_reader(master, partial(_take_connections, server, master))
-        master.send(READY)
+        with suppress(ConnectionError):  # a master that is gone is noticed by what it does not send
+            master.send(READY)
         await server.serve(sockets=[])
         loop.remove_reader(master)
 
@@ -111,6 +113,8 @@ def _take_connections(server: uvicorn.Server, master: socket.socket) -> None:
         message, descriptors, _, _ = socket.recv_fds(master, _MAX_FDS, _MAX_FDS)
     except BlockingIOError:
         return
+    except ConnectionError:  # the master was killed before it had read what we sent
+        message, descriptors = b"", []
     loop = asyncio.get_running_loop()
     if not message:
         loop.remove_reader(master)

@@ -167,8 +167,8 @@ class Metric(Frozen):
     """Only events on the day (UTC) of the unit's first exposure and those after it, so many in all.
     Without, everything since the first exposure."""
     cap_quantile: float | None = Field(default=None, gt=0.5, lt=1)
-    """Totals of units above this quantile of all variants' units together count as that quantile
-    (winsorising), which tames heavy tails. Of means only."""
+    """Totals of units above this quantile of the two compared variants count as that
+    quantile (winsorising), which tames heavy tails. Of means only."""
     covariate_days: int = Field(default=28, ge=0, le=365)
     """CUPED (Deng et al. 2013): days before a unit's first exposure from which the same measure is
     the covariate; 0 for none. Of means and ratios."""

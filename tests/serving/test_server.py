@@ -143,7 +143,10 @@ def test_health_readiness_docs_and_experiments(http: httpx.Client) -> None:
     paths = http.get("/openapi.json").json()["paths"]
     assert {"/v1/recommend", "/v1/events", "/v1/users/{user_id}"} <= set(paths)
     running = http.get("/v1/experiments").json()
-    assert running["config"]["domains"][0]["layers"][0]["experiments"][0]["key"] == "dftopk-vs-baseline"
+    assert (
+        running["config"]["domains"][0]["layers"][0]["experiments"][0]["key"]
+        == "dftopk-vs-baseline"
+    )
     assert running["bundles"]["dftopk"]["stages"] == ["retrieval", "rank"]
 
 

@@ -1,7 +1,7 @@
 """The e-mail test of MineThatData (Hillstrom 2008): 64,000 customers, three arms.
 
-It is published for analysis without a licence, so it is no part of the repository. The tests look
-for `hillstrom.csv` in the folder CASCADE_SHARED_DATA, and skip without it.
+It is published for analysis without a licence, so it is no part of the repository. The tests read
+the file that HILLSTROM_CSV names, and skip without it.
 """
 
 import os
@@ -27,10 +27,9 @@ class Customers(NamedTuple):
 
 def hillstrom_csv() -> Path:
     """The file, or the test is skipped."""
-    default = Path(__file__).parents[3].parent / "shared" / "data"
-    path = Path(os.environ.get("CASCADE_SHARED_DATA", default)) / "hillstrom.csv"
+    path = Path(os.environ.get("HILLSTROM_CSV", "hillstrom.csv"))
     if not path.is_file():
-        pytest.skip("hillstrom.csv is not in the folder CASCADE_SHARED_DATA")
+        pytest.skip("HILLSTROM_CSV does not name the published table, which has no licence")
     return path
 
 
