@@ -1,9 +1,10 @@
 """Event log: every event, once, whatever happens to the process, its store and its disk.
 
 An event is written to the journal, on the local disk, and sent to the stream in the store; the
-archive takes it from there. Feedback is acknowledged when the journal is synced. While the store is
-away or slow, events are in the journal only, and are sent later, in order, once. Where the disk is
-full, answers go to the store alone, and feedback is not acknowledged.
+archive takes it from there. An answer leaves when it is in the journal, feedback is acknowledged
+when the journal is synced. While the store is away or slow, events are in the journal only, and are
+sent later, in order, once. Where the disk is full, answers go to the store alone, and feedback is
+not acknowledged.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from abtest.events import FeedbackEvent, RankingEvent
 from abtest.log.attribution import Answer, Report
 from abtest.log.group_commit import GroupCommit
 from abtest.log.journal import Journal, JournalError, open_abandoned
-from abtest.log.outbox import Outbox
+from abtest.log.outbox import Outbox, Taken
 from abtest.log.pending import PendingReports
 from abtest.log.record import Record, feedback_record, ranking_record, report_record
 from abtest.log.refunds import refused_refunds
@@ -39,7 +40,7 @@ _RECENT_ANSWERS = 10_000
 _RECENT_IDS = 100_000
 
 LOG_SPOOLED = "log_spooled"
-"""The answer's event is on the local disk and not yet in the store."""
+"""The event is on the local disk, and the store, which was away or slow, gets it later."""
 REFUND_UNCHECKED = "refund_unchecked"
 """The refund is in the log, and its purchase was not looked at, as the store is away."""
 LOG_NOT_SYNCED = "log_not_synced"
@@ -121,10 +122,14 @@ class EventLog:
                 task.cancel()
             await asyncio.wait(tasks)
             await self._commit.drain()
+            await self._outbox.drain()
             self._journal.close()
 
     async def append_ranking(self, event: RankingEvent) -> tuple[str, ...]:
         """Log an answer; it survives the end of this process when this returns.
+
+        The store gets it at once, but nobody waits for that: one that fails just now is counted as
+        spooled, and it is the next answers that say so.
 
         Returns:
             Reasons why the answer is degraded; none if the log is whole.
@@ -143,11 +148,17 @@ class EventLog:
                 NOT_LOGGED if await self._outbox.put([record], None) is None else LOG_NOT_SYNCED
             )
         else:
-            if await self._outbox.put([record], end) is not None:
+            taken = self._outbox.put([record], end)
+            if not taken.done():
+                taken.add_done_callback(self._note_spooled)
                 return ()
             reason = LOG_SPOOLED
         self._count(reason, 1)
         return (reason,)
+
+    async def flush(self) -> None:
+        """Return when the store has taken, or failed to take, what was logged before."""
+        await self._outbox.drain()
 
     async def answers(self, request_ids: Sequence[str]) -> dict[str, Answer]:
         """The answers of `request_ids` that can be found now.
@@ -238,6 +249,10 @@ class EventLog:
         new = event_id not in self._recent_ids
         _remember(self._recent_ids, event_id, None, _RECENT_IDS)
         return new
+
+    def _note_spooled(self, taken: Taken) -> None:
+        if taken.result() is None:
+            self._count(LOG_SPOOLED, 1)
 
     def _count_resent(self, number: int) -> None:
         self._count("resent", number)

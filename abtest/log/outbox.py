@@ -82,6 +82,11 @@ class Outbox:
             self._sender = asyncio.create_task(self._send())
         return taken
 
+    async def drain(self) -> None:
+        """Return when nothing that was put before waits in memory."""
+        if self._sender is not None:
+            await asyncio.wait([self._sender])
+
     async def catch_up(self) -> None:
         """Send everything in the journal that the store does not have for sure.
 

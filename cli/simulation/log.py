@@ -61,6 +61,7 @@ class ExperimentLog:
             degraded = await asyncio.gather(*map(self._log.append_ranking, batch))
             if lost := [reasons for reasons in degraded if "not_logged" in reasons]:
                 raise SimulationError(f"{len(lost)} answers were not logged; is the disk full?")
+            await self._log.flush()
         known = {
             event.request_id: Answer(event.unit, event.experiments, event.item_ids)
             for event in answers
