@@ -1,4 +1,4 @@
-"""How quick a report's numbers are read from ten million archived events.
+"""How quick ten million archived events become a report, and a page of the dashboard.
 
 make bench TARGET=report ARGS='--out docs/benchmarks'
 """
@@ -13,8 +13,16 @@ import click
 from rich.progress import track
 
 from benchmarks.hardware import machine, versions
-from benchmarks.report.log import FILE_EVENTS, Size, sizes, write
-from benchmarks.report.step import Cost, Place, measure
+from benchmarks.report import dashboard
+from benchmarks.report.log import EXPERIMENTS, FILE_EVENTS, KEY, Size, sizes, write
+from benchmarks.report.step import Cost, Place, measure, measure_command
+from benchmarks.serving import workload
+from benchmarks.serving.plan import QUICK
+
+ROOT = Path(__file__).parents[2]
+CATALOGUE = QUICK.catalogue._replace(rankers=("mlp",))
+"""What the server of the dashboard serves: of no weight here."""
+REPORT = f"`cascade report {KEY}`"
 
 
 class Row(NamedTuple):
@@ -35,6 +43,7 @@ class Found(NamedTuple):
     archive_mb: float
     rollups_mb: float
     rows: tuple[Row, ...]
+    pages: tuple[dashboard.Page, ...]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,7 +52,7 @@ class Found(NamedTuple):
     type=click.Path(path_type=Path),
     default=Path("var/bench/report"),
     show_default=True,
-    help="Folder of the archive; made anew.",
+    help="Data directory of the archive; made anew.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of report.md and report.json.")
 @click.option("--answers", type=click.IntRange(min=100), default=400_000, show_default=True)
@@ -51,7 +60,7 @@ class Found(NamedTuple):
 @click.option("--days", type=click.IntRange(min=2), default=14, show_default=True)
 @click.option("--runs", type=click.IntRange(min=1), default=7, show_default=True)
 def main(data: Path, out: Path | None, answers: int, units: int, days: int, runs: int) -> None:
-    """Time the rollups of a large archive, and the reading of one experiment from them."""
+    """Time rollups, report and dashboard on a large archive."""
     about = (machine(), versions("duckdb", "pyarrow", "numpy"))
     found = measured(data, Size(answers, units, days), runs, about)
     text = page(found)
@@ -65,7 +74,9 @@ def main(data: Path, out: Path | None, answers: int, units: int, days: int, runs
 def measured(data: Path, size: Size, runs: int, about: tuple[str, ...]) -> Found:
     """Write the archive and measure every step on it."""
     shutil.rmtree(data, ignore_errors=True)
-    place = Place(data / "events", data / "rollups")
+    folder = workload.write(data, CATALOGUE)["mlp"].data_dir
+    (folder / "experiments.toml").write_text(EXPERIMENTS)
+    place = Place(folder / "events", folder / "rollups")
     events = write(place.events, size, seed=0)
     files = sorted(place.events.glob("day=*/*.parquet"))
     newest = [path for path in files if path.parent == files[-1].parent][-1]
@@ -78,9 +89,13 @@ def measured(data: Path, size: Size, runs: int, about: tuple[str, ...]) -> Found
     for _ in track(range(runs), "reading"):
         for name, step in steps:
             costs[name].append(measure(step, place))
+        costs.setdefault(REPORT, []).append(
+            measure_command("cli", "report", KEY, "--data-dir", str(folder))
+        )
     rows += [Row(name, runs, median(some)) for name, some in costs.items()]
+    pages = dashboard.measure(folder, ROOT, runs)
     archive_mb, rollups_mb = (sum(sizes(folder)) / 10**6 for folder in place)
-    return Found(about, events, size, len(files), archive_mb, rollups_mb, tuple(rows))
+    return Found(about, events, size, len(files), archive_mb, rollups_mb, tuple(rows), pages)
 
 
 def median(costs: list[Cost]) -> Cost:
@@ -116,16 +131,38 @@ def page(found: Found) -> str:
         ),
         "",
         "*Read a report's numbers*: counts and percentiles of every variant, every built-in metric "
-        "of every unit, the first one at the end of each day, of each day alone and by segment.",
+        f"of every unit, the first one at the end of each day, of each day alone and by segment. "
+        f"{REPORT} is the whole command, from the start of the interpreter to the written page.",
         "",
+        *_dashboard_lines(found.pages),
     ]
     return "\n".join(lines)
+
+
+def _dashboard_lines(pages: tuple[dashboard.Page, ...]) -> list[str]:
+    if not pages:
+        return ["The dashboard was not looked at: there is no Chromium on this machine.", ""]
+    return [
+        "The dashboard over this archive, in headless Chromium without a cache, from the click on "
+        "its address to the last number drawn; the server has one worker. Medians, and the "
+        "slowest of all runs.",
+        "",
+        "| page | runs | ms | slowest, ms | transferred, kB |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {page.name} | {len(page.ms)} | {statistics.median(page.ms):.0f} | "
+            f"{max(page.ms):.0f} | {page.transferred_kb:.0f} |"
+            for page in pages
+        ),
+        "",
+    ]
 
 
 def to_json(found: Found) -> dict[str, object]:
     """The results by name."""
     rows = {row.step: {"runs": row.runs, **row.cost._asdict()} for row in found.rows}
-    return {**found._asdict(), "size": found.size._asdict(), "rows": rows}
+    pages = [page._asdict() for page in found.pages]
+    return {**found._asdict(), "size": found.size._asdict(), "rows": rows, "pages": pages}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,39 @@ _START_DAY: Final = 20_454
 _ITEMS: Final = 20
 _LATER_US: Final = 3 * 3600 * 10**6
 """Feedback comes at most so much later: some of it the next day."""
-_LAYERS: Final = (KEY, "recall", "layout")
+_LAYERS: Final = (KEY, "recall", "history")
+_PARAMETERS: Final = ("popular_candidates", "recall_keep", "history_candidates")
+"""What the experiment of each layer is about."""
+_EXPERIMENT: Final = """
+[[layers]]
+name = "{layer}"
+seed = "{layer}"
+
+[[layers.experiments]]
+key = "{layer}"
+revision = 1
+state = "running"
+control = "old"
+variants = [
+    {{ name = "old", weight = 0.5, params = {{ {parameter} = 10 }} }},
+    {{ name = "new", weight = 0.5, params = {{ {parameter} = 20 }} }},
+]
+segments = ["country"]
+planned_units = 200_000
+"""
+_DEFAULTS: Final = """
+version = 1
+
+[defaults]
+bundle = "mlp"
+popular_candidates = 10
+recall_keep = 10
+history_candidates = 10
+"""
+EXPERIMENTS: Final = _DEFAULTS + "".join(
+    _EXPERIMENT.format(layer=layer, parameter=parameter)
+    for layer, parameter in zip(_LAYERS, _PARAMETERS, strict=True)
+)
 _COUNTRIES: Final = np.array(["AT", "CH", "DE", "FR", "IT"])
 _SHARES: Final = {"impression": 0.97, "click": 0.2, "conversion": 0.03}
 """Of the recommended items."""

@@ -1,6 +1,7 @@
 """One measured step, in a process of its own, so that its memory is told by the system."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -62,6 +63,23 @@ def measure(step: str, place: Place) -> Cost:
     words = [sys.executable, "-m", "benchmarks.report.step", step, *map(str, place)]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     return Cost(*json.loads(done.stdout))
+
+
+def measure_command(module: str, *words: str) -> Cost:
+    """Run a module's command to its end.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    start = time.perf_counter()
+    command = [sys.executable, "-m", module, *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    wall_s = time.perf_counter() - start
+    return Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def _measured(step: Callable[[Place], None], place: Place) -> Cost:
