@@ -100,7 +100,7 @@ def run_demo(cascade: Command, data_dir: Path, size: Size, seed: int) -> None:
         say.run("replay", *data, "--url", url, *size.replay, "--json", summary)
 
     say.step("Report", "What to do with the experiment, and why, from the event log alone.")
-    say.run("report", EXPERIMENT, "--data-dir", data_dir, "--replay")
+    say.run("report", EXPERIMENT, "--data-dir", data_dir)
     _say_what_now(say.console, data_dir, time.monotonic() - started)
 
 

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 @data_dir_option
 @path_option("--html", "Write the page here.  [default: DATA_DIR/reports/KEY.html]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@click.option("--replay/--live", help="Whether the traffic was a replay.  [default: live]")
-def report(key: str, data_dir: Path, html: Path | None, as_json: bool, replay: bool) -> None:
+def report(key: str, data_dir: Path, html: Path | None, as_json: bool) -> None:
     r"""Say what to do with an experiment, and why: ship, stop, wait, hold.
 
     KEY names an experiment or a holdout. Works beside a running server and without one: first it
@@ -31,7 +30,7 @@ def report(key: str, data_dir: Path, html: Path | None, as_json: bool, replay: b
 
     \b
     Examples:
-      cascade report dftopk-vs-baseline --replay
+      cascade report dftopk-vs-baseline
       cascade report new-ranking --json > report.json
     """
     from abtest.report.making import make
@@ -48,7 +47,6 @@ def report(key: str, data_dir: Path, html: Path | None, as_json: bool, replay: b
             open_archive(chosen),
             declared,
             as_of=datetime.now(UTC),
-            replay=replay,
             progress=progress,
         )
     page = html or chosen.reports_dir / f"{key}.html"

@@ -43,7 +43,13 @@ def test_report_says_what_to_do_and_writes_a_page(data_dir: Path) -> None:
     found = Report.model_validate_json(run("report", KEY, "--data-dir", data_dir, "--json"))
     assert (found.units, found.decision.call, found.replay) == (600, "ship", False)
     elsewhere = data_dir / "deep" / "page.html"
-    run("report", KEY, "--data-dir", data_dir, "--html", elsewhere, "--replay")
+    experiments = data_dir / "experiments.toml"
+    live = experiments.read_text()
+    try:
+        experiments.write_text(f'traffic = "replay"\n{live}')
+        run("report", KEY, "--data-dir", data_dir, "--html", elsewhere)
+    finally:
+        experiments.write_text(live)
     assert "replayed traffic" in elsewhere.read_text()
 
 

@@ -28,10 +28,10 @@ def test_a_shop_of_its_own_comes_through_every_command(tmp_path: Path) -> None:
     server = ServerProcess(var)
     server.start()
     cascade("replay", *data, "--url", server.url, "--json", tmp_path / "replay.json")
-    beside, _ = cascade("report", KEY, "--data-dir", var, "--replay", "--json")
+    beside, _ = cascade("report", KEY, "--data-dir", var, "--json")
     assert server.stop() == 0
-    text, _ = cascade("report", KEY, "--data-dir", var, "--replay")
-    alone, _ = cascade("report", KEY, "--data-dir", var, "--replay", "--json")
+    text, _ = cascade("report", KEY, "--data-dir", var)
+    alone, _ = cascade("report", KEY, "--data-dir", var, "--json")
     assert untimed(alone) == untimed(beside)
     assert f"page: {var / 'reports' / KEY}.html" in text
     assert (var / "reports" / f"{KEY}.html").read_text().startswith("<!")

@@ -50,7 +50,6 @@ def analyze(
     metrics: Mapping[str, Metric],
     *,
     as_of: datetime,
-    replay: bool = False,
     interleaved: Interleaving | None = None,
 ) -> Report:
     """Compare the variants of a trial, and say what to do.
@@ -60,7 +59,6 @@ def analyze(
         trial: an experiment's revision or a holdout.
         metrics: all that are declared, by name.
         as_of: now, with a time zone.
-        replay: the traffic replays logged purchases, so the report says what that cannot show.
         interleaved: what `interleaving` found.
 
     Raises:
@@ -91,7 +89,7 @@ def analyze(
         control=trial.control,
         currency=readings.currency,
         as_of=as_of,
-        replay=replay,
+        replay=trial.replay,
         units=sum(units.values()),
         planned_units=trial.planned_units,
         sample_ratio=ratio,
@@ -101,7 +99,7 @@ def analyze(
         primary_metric=trial.primary_metric,
         **found._asdict(),
         decision=decide(_evidence(readings, trial, used, ratio, exposure, found)),
-        notes=tuple(_notes(readings, trial, exposure, replay)),
+        notes=tuple(_notes(readings, trial, exposure)),
     )
 
 
@@ -193,7 +191,7 @@ def _degraded_p(readings: Readings, trial: Trial, metrics: Mapping[str, Metric])
     return min(1.0, min(p_values) * len(p_values)) if p_values else None
 
 
-def _notes(readings: Readings, trial: Trial, exposure: Exposure, replay: bool) -> Iterator[str]:
+def _notes(readings: Readings, trial: Trial, exposure: Exposure) -> Iterator[str]:
     if trial.state == State.SHIPPED:
         yield f"Shipped: everybody gets {trial.winner}. The report tells of the time before."
     elif trial.state in (State.PAUSED, State.KILLED):
@@ -216,5 +214,5 @@ def _notes(readings: Readings, trial: Trial, exposure: Exposure, replay: bool) -
             f"(p = {p_text(exposure.degraded_p_value)}), so the variants are compared as they were "
             "served, not as they were meant."
         )
-    if replay:
+    if trial.replay:
         yield REPLAY_NOTE

@@ -49,7 +49,6 @@ def make(
     trial: Trial,
     *,
     as_of: datetime,
-    replay: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Read the archive and compare the variants of a trial.
@@ -58,7 +57,6 @@ def make(
         archive: what to read.
         trial: an experiment or a holdout.
         as_of: now, with a time zone.
-        replay: the traffic replays logged purchases.
         progress: told what is rolled up first.
 
     Raises:
@@ -81,7 +79,6 @@ def make(
         trial,
         archive.metrics,
         as_of=as_of,
-        replay=replay,
         interleaved=interleaving(archive.events, trial),
     )
 

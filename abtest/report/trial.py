@@ -13,6 +13,7 @@ HOLDOUT: Final = "holdout"
 PERIOD = "period"
 """The unit of a switchback."""
 REVENUE = "revenue_per_unit"
+REPLAY = "replay"
 
 
 class Trial(NamedTuple):
@@ -34,6 +35,8 @@ class Trial(NamedTuple):
     planned_units: int | None = None
     winner: str | None = None
     """Of a shipped experiment."""
+    replay: bool = False
+    """The traffic replays logged purchases."""
     teams: tuple[str, str] | None = None
     """Served names of two bundles whose lists a variant merges, the control's first."""
 
@@ -74,6 +77,7 @@ def trials(config: ExperimentConfig) -> tuple[Trial, ...]:
                 control=HELD,
                 weights=weights,
                 primary_metric=REVENUE,
+                replay=config.traffic == REPLAY,
             )
         )
     return tuple(found)
@@ -123,6 +127,7 @@ def _of_experiment(experiment: Experiment, layer: Layer, config: ExperimentConfi
         segments=experiment.segments,
         planned_units=experiment.planned_units,
         winner=experiment.winner,
+        replay=config.traffic == REPLAY,
         teams=_teams(experiment, config),
     )
 

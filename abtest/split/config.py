@@ -93,6 +93,8 @@ class ExperimentConfig(Frozen):
     hash: Literal["xxh3", "gb2"] = "xxh3"
     """What picks the variant. `gb2` gives the buckets of GrowthBook's SDKs (hash version 2); slots,
     domains, holdouts and switchbacks are not of GrowthBook and hashed by xxh3 in any case."""
+    traffic: Literal["live", "replay"] = "live"
+    """`replay` where logged purchases are replayed: reports then say what that cannot show."""
     defaults: dict[Name, Value] = Field(max_length=200)
     """Value of every parameter for traffic that no experiment decides."""
     holdouts: tuple[Holdout, ...] = Field(default=(), max_length=10)

@@ -257,7 +257,7 @@ def test_an_arm_without_units_is_all_zeros() -> None:
 def test_notes_tell_what_was_left_out_and_how_to_read() -> None:
     found = replace(two_arms(1.0, days=7), crossed_units=3, forced_units=2, clustered=True)
     declared = trial(found, state=State.SHIPPED, winner="new", unit="period")
-    report = analyze(found, declared, METRICS, as_of=after(7), replay=True)
+    report = analyze(found, declared._replace(replay=True), METRICS, as_of=after(7))
     assert [note.split(":")[0] for note in report.notes[:-1]] == [
         "Shipped",
         "A switchback",

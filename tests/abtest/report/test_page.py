@@ -34,7 +34,7 @@ def made(units: int, days: int, names: tuple[str, ...] = ("old", "new")) -> Repo
         segments=("country",),
         planned_units=len(names) * units,
     )
-    return analyze(found, declared, METRICS, as_of=after(days), replay=True)
+    return analyze(found, declared._replace(replay=True), METRICS, as_of=after(days))
 
 
 @pytest.fixture(scope="module")

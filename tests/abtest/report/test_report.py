@@ -45,10 +45,8 @@ def archive_of(events: Path) -> Archive:
     return Archive(events, events.with_name(f"{events.name}-rollups"), METRICS, None)
 
 
-def analyze(
-    events: Path, split: ExperimentConfig, key: str = KEY, *, replay: bool = False
-) -> Report:
-    return make(archive_of(events), trial(split, key), as_of=NOW, replay=replay)
+def analyze(events: Path, split: ExperimentConfig, key: str = KEY) -> Report:
+    return make(archive_of(events), trial(split, key), as_of=NOW)
 
 
 def arms(report: Report) -> dict[str, Arm]:
@@ -236,7 +234,8 @@ def test_units_of_several_variants_are_left_out_and_told(
 def test_replay_is_explained_only_where_it_is_one(valkey: redis.Redis, tmp_path: Path) -> None:
     folder = archived(valkey, world(40, config(), seed=18, days=8), tmp_path / "events")
     assert analyze(folder, config()).notes == ()
-    assert analyze(folder, config(), replay=True).notes == (REPLAY_NOTE,)
+    replayed = config().model_copy(update={"traffic": "replay"})
+    assert analyze(folder, replayed).notes == (REPLAY_NOTE,)
 
 
 def renamed(split: ExperimentConfig) -> ExperimentConfig:
