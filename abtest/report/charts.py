@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from matplotlib.axes import Axes
 
-from abtest.analysis.effect import Effect
+from abtest.analysis.statistics.effect import Effect
 from abtest.report.axis import colour, dates, scale, short, unit
 from abtest.report.drawing import HEIGHT, INK, Chart, draw
 from abtest.report.model import Arm, Report
