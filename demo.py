@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from serving.bundles.opening import experiments_memory
+from serving.bundles.start import experiments_memory
 from serving.settings import Settings
 from serving.state.valkey import EmbeddedValkey
 from training.data.complete_journey import PACKAGE

@@ -10,7 +10,7 @@ from cli.command import main
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from abtest.analysis.effect import Effect, Interval
+    from abtest.analysis.statistics.effect import Effect, Interval
     from abtest.analysis.table_analysis import TableAnalysis
 
 WIDTH = 100

@@ -2,16 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import click
 
 from cli.command import Commands, main
-from cli.experiment_tables import moves, overview, show_table
+from cli.experiment_change import PATH, act, change
+from cli.experiment_tables import overview, show_table
 from cli.remote import call, json_option, url_option
 
-PATH = "/v1/experiments"
 MAX_REVISION = 2**53
 
 _note = click.option("--note", default="", help="Why, for the audit trail.")
@@ -109,7 +107,7 @@ def apply(file: Path, note: str, dry_run: bool, yes: bool, url: str) -> None:
     from abtest.split.config import load_config
 
     config = load_config(file).model_dump(mode="json")
-    _change("PUT", url, PATH, {"config": config, "note": note}, dry_run=dry_run, ask=not yes)
+    change("PUT", url, PATH, {"config": config, "note": note}, dry_run=dry_run, ask=not yes)
 
 
 @experiments.command()
@@ -124,7 +122,7 @@ def start(key: str, note: str, dry_run: bool, url: str) -> None:
     Example:
       cascade experiments start new-ranker
     """
-    _act(url, key, "start", {"note": note}, dry_run=dry_run)
+    act(url, key, "start", {"note": note}, dry_run=dry_run)
 
 
 @experiments.command()
@@ -139,7 +137,7 @@ def aa(key: str, note: str, dry_run: bool, url: str) -> None:
     Example:
       cascade experiments aa new-ranker
     """
-    _act(url, key, "aa", {"note": note}, dry_run=dry_run)
+    act(url, key, "aa", {"note": note}, dry_run=dry_run)
 
 
 @experiments.command()
@@ -155,7 +153,7 @@ def ramp(key: str, share: float, note: str, dry_run: bool, url: str) -> None:
     Example:
       cascade experiments ramp new-ranker 0.25
     """
-    _act(url, key, "ramp", {"share": share, "note": note}, dry_run=dry_run)
+    act(url, key, "ramp", {"share": share, "note": note}, dry_run=dry_run)
 
 
 @experiments.command()
@@ -170,7 +168,7 @@ def pause(key: str, note: str, dry_run: bool, url: str) -> None:
     Example:
       cascade experiments pause new-ranker
     """
-    _act(url, key, "pause", {"note": note}, dry_run=dry_run)
+    act(url, key, "pause", {"note": note}, dry_run=dry_run)
 
 
 @experiments.command()
@@ -186,7 +184,7 @@ def kill(key: str, note: str, dry_run: bool, yes: bool, url: str) -> None:
     Example:
       cascade experiments kill new-ranker --note "returns went up"
     """
-    _act(url, key, "kill", {"note": note}, dry_run=dry_run, ask=not yes)
+    act(url, key, "kill", {"note": note}, dry_run=dry_run, ask=not yes)
 
 
 @experiments.command()
@@ -203,7 +201,7 @@ def ship(key: str, variant: str, note: str, dry_run: bool, yes: bool, url: str) 
     Example:
       cascade experiments ship new-ranker dftopk
     """
-    _act(url, key, "ship", {"variant": variant, "note": note}, dry_run=dry_run, ask=not yes)
+    act(url, key, "ship", {"variant": variant, "note": note}, dry_run=dry_run, ask=not yes)
 
 
 @experiments.command()
@@ -225,41 +223,3 @@ def audit(limit: int, url: str, as_json: bool) -> None:
         click.echo(f"revision {entry['revision']} of {entry['by']}, {entry['at'][:16]} UTC")
         for line in (*([entry["note"]] if entry["note"] else []), *entry["differences"]):
             click.echo(f"  {line}")
-
-
-def _act(
-    url: str,
-    key: str,
-    action: str,
-    body: dict[str, object],
-    *,
-    dry_run: bool,
-    ask: bool = False,
-) -> None:
-    path = f"{PATH}/{quote(key, safe='')}/{action}"
-    _change("POST", url, path, body, dry_run=dry_run, ask=ask)
-
-
-def _change(
-    method: str, url: str, path: str, body: dict[str, object], *, dry_run: bool, ask: bool
-) -> None:
-    """Show what a change does, and make it; of the revision that is in force now."""
-    body = {**body, "revision": call("GET", url, PATH)["revision"]}
-    if dry_run or ask:
-        _preview(call(method, url, path, {**body, "dry_run": True}))
-        if dry_run:
-            return
-        click.confirm("Change it?", abort=True)
-    done = call(method, url, path, body)
-    if not ask:
-        _preview(done)
-    click.echo(f"revision {done['revision']} is in force")
-
-
-def _preview(found: dict[str, Any]) -> None:
-    for line in found["differences"] or ["nothing changes"]:
-        click.echo(line)
-    movement = found["movement"]
-    if movement["moves"]:
-        show_table(moves(movement))
-    click.echo(f"of {movement['units']} made-up users {movement['changed']} get other parameters")

@@ -12,8 +12,8 @@ from cli.reports import archived_config, bar
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from abtest.analysis.history import History
     from abtest.analysis.metric import Metric
+    from abtest.analysis.readings.history import History
 
 _DAYS = 28
 
@@ -97,7 +97,7 @@ def aa(
     Example:
       cascade aa --runs 1000 --metric revenue_per_unit
     """
-    from abtest.analysis.false_positives import false_positives
+    from abtest.analysis.statistics.false_positives import false_positives
     from abtest.report.sizing import render_false_positives
 
     declared, history = _history(data_dir, metric, days, until)
@@ -121,7 +121,7 @@ def aa(
 def _history(
     data_dir: Path, name: str, days: int, until: "datetime | None"
 ) -> "tuple[Metric, History]":
-    from abtest.analysis.history import history
+    from abtest.analysis.readings.history import history
     from serving.reports.step import open_archive
 
     chosen = settings(data_dir=data_dir)

@@ -11,12 +11,14 @@ from random import Random
 from fastapi import FastAPI
 
 from serving.api import bundles, docs, errors, experiments, items, recent, reports, units
-from serving.api.auth import Guard, GuardMiddleware, check_exposure
+from serving.api.auth import Guard, GuardMiddleware
 from serving.api.body import BodyLimitMiddleware
 from serving.api.dashboard import dashboard
 from serving.api.events import EventsMiddleware
 from serving.api.headers import HeadersMiddleware
-from serving.api.keys import KEYS_FILE, KeyRing, parse_variable
+from serving.api.key_ring import KeyRing
+from serving.api.keys import KEYS_FILE, parse_variable
+from serving.api.loopback import check_exposure
 from serving.api.rate_limit import RateLimiter
 from serving.api.recommend import RecommendMiddleware
 from serving.api.routes import router

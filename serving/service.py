@@ -14,7 +14,8 @@ from serving.api.signature import open_signer
 from serving.assortment import Assortment
 from serving.background import erasing
 from serving.background.parent import background
-from serving.bundles.opening import Bundles, load_from_disk, open_bundles
+from serving.bundles.opening import Bundles, open_bundles
+from serving.bundles.start import load_from_disk
 from serving.cascade.admission import Admission
 from serving.cascade.batch import Batch
 from serving.cascade.cascade import Cascade, wall_clock_us

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from abtest.analysis.effect import FalsePositives, Interval
+from abtest.analysis.statistics.effect import FalsePositives, Interval
 from abtest.report.model import Report
 from abtest.report.sizing import Sizing, days_until, verdict
 from abtest.split.toml import to_toml

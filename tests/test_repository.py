@@ -34,6 +34,11 @@ def copy_sources(target: Path) -> None:
     [
         ("operators", "operators/hard.py", "import training.features"),
         ("abtest", "abtest/events.py", "import training.features"),
+        (
+            "analysis",
+            "abtest/analysis/statistics/looks.py",
+            "import abtest.analysis.readings.panel",
+        ),
         ("splitter", "abtest/events.py", "import duckdb"),
         ("training", "training/features.py", "import abtest.events"),
         ("leaves", "training/features.py", "import training.losses"),

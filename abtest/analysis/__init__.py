@@ -1,1 +1,1 @@
-"""From archived events to effects: metrics, measures and statistics."""
+"""From archived events, or a table, to effects: metrics, readings of them, and statistics."""

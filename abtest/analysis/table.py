@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 import duckdb
 import numpy as np
 
-from abtest.analysis.effect import AnalysisError
 from abtest.analysis.sample import Sample
+from abtest.analysis.statistics.effect import AnalysisError
 
 MetricType = Literal["mean", "proportion", "ratio"]
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv"}

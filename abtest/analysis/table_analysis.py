@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from abtest.analysis.comparison import compare
-from abtest.analysis.difference import value
-from abtest.analysis.effect import AnalysisError, Effect, SampleRatio
 from abtest.analysis.metric import Frozen, Kind, Measure, Metric
-from abtest.analysis.multiplicity import adjust
 from abtest.analysis.sample import Sample
-from abtest.analysis.sample_ratio import sample_ratio
+from abtest.analysis.statistics.comparison import compare
+from abtest.analysis.statistics.difference import value
+from abtest.analysis.statistics.effect import AnalysisError, Effect, SampleRatio
+from abtest.analysis.statistics.multiplicity import adjust
+from abtest.analysis.statistics.sample_ratio import sample_ratio
 from abtest.analysis.table import MetricType, Question, read_table
 
 

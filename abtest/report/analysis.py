@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from typing import NamedTuple
 
-from abtest.analysis.effect import (
+from abtest.analysis.metric import Metric
+from abtest.analysis.readings.readings import Readings
+from abtest.analysis.statistics.effect import (
     DayEffect,
     Effect,
     Exposure,
@@ -16,10 +18,8 @@ from abtest.analysis.effect import (
     SampleRatio,
     SegmentEffect,
 )
-from abtest.analysis.metric import Metric
-from abtest.analysis.novelty import novelty
-from abtest.analysis.readings import Readings
-from abtest.analysis.sample_ratio import SAMPLE_RATIO_P, sample_ratio
+from abtest.analysis.statistics.novelty import novelty
+from abtest.analysis.statistics.sample_ratio import SAMPLE_RATIO_P, sample_ratio
 from abtest.report.arms import arms_of
 from abtest.report.decision import decide
 from abtest.report.effects import (

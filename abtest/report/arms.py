@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from scipy.stats import t as student
 
-from abtest.analysis.effect import CONFIDENCE, Interval
 from abtest.analysis.metric import Measure, Metric, Value
-from abtest.analysis.readings import Counts, Readings
+from abtest.analysis.readings.readings import Counts, Readings
 from abtest.analysis.sample import Float64
+from abtest.analysis.statistics.effect import CONFIDENCE, Interval
 from abtest.report.model import Arm, Latency
 from abtest.report.timeline import running, shown_days
 from abtest.report.trial import REVENUE, Trial

@@ -4,16 +4,12 @@ from collections.abc import Callable, Iterator
 
 from matplotlib.axes import Axes
 
-from abtest.analysis.effect import Effect
-from abtest.report.axis import colour, dates, scale, short, unit
-from abtest.report.drawing import HEIGHT, INK, Chart, draw
+from abtest.report.axis import colour, dates, short
+from abtest.report.drawing import HEIGHT, Chart, draw
+from abtest.report.forest import MAX_ROWS, ROW, primary, revenue, segments
 from abtest.report.model import Arm, Report
 from abtest.report.trend import trend
-from abtest.report.wording import effect_text, money, percent
-
-_ROW = 0.52
-"""Height of a row of a forest, in inches."""
-_MAX_ROWS = 30
+from abtest.report.wording import percent
 
 
 def charts(report: Report) -> tuple[Chart, ...]:
@@ -27,7 +23,7 @@ def _charts(report: Report) -> Iterator[Chart]:
     yield draw(
         "Revenue per unit",
         "Mean of each variant with its 95 % interval.",
-        lambda panels: _revenue(panels[0], report),
+        lambda panels: revenue(panels[0], report),
         height=max(HEIGHT, 1.2 + 0.8 * len(report.arms)),
     )
     if report.primary:
@@ -35,7 +31,7 @@ def _charts(report: Report) -> Iterator[Chart]:
             f"Effect against {report.control}",
             f"{report.metrics[report.primary_metric].title}, with the 95 % interval. An interval "
             "across 0 leaves room for chance.",
-            lambda panels: _primary(panels[0], report),
+            lambda panels: primary(panels[0], report),
             height=max(HEIGHT, 1.2 + 0.8 * len(report.primary)),
         )
     yield draw(
@@ -54,9 +50,9 @@ def _charts(report: Report) -> Iterator[Chart]:
         yield draw(
             "Segments",
             "Effect on the primary metric in each segment, with its 95 % interval; the largest "
-            f"{_MAX_ROWS} where there are more.",
-            lambda panels: _segments(panels[0], report),
-            height=max(HEIGHT, 1.0 + _ROW * min(_MAX_ROWS, len(report.segments))),
+            f"{MAX_ROWS} where there are more.",
+            lambda panels: segments(panels[0], report),
+            height=max(HEIGHT, 1.0 + ROW * min(MAX_ROWS, len(report.segments))),
         )
     if any(arm.latency for arm in report.arms):
         yield draw(
@@ -64,71 +60,6 @@ def _charts(report: Report) -> Iterator[Chart]:
             "Milliseconds within which 50, 95 and 99 % of the answers were made.",
             lambda panels: _latency(panels[0], report),
         )
-
-
-def _revenue(axes: Axes, report: Report) -> None:
-    for row, arm in enumerate(report.arms):
-        interval = arm.revenue_per_unit_interval
-        low, high = (interval.low, interval.high) if interval else (arm.revenue_per_unit,) * 2
-        _dot(axes, row, (low, arm.revenue_per_unit, high), colour(report, arm.name))
-        _label(axes, row, arm.revenue_per_unit, money(arm.revenue_per_unit, report.currency))
-    _rows(axes, [arm.name for arm in report.arms])
-    axes.set_xlabel(f"{report.currency or 'revenue'} per unit")
-
-
-def _primary(axes: Axes, report: Report) -> None:
-    axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    metric = report.metrics[report.primary_metric]
-    for row, effect in enumerate(report.primary):
-        _dot(axes, row, _span(effect, report), colour(report, effect.variant))
-        words = effect_text(effect, metric, report.currency)
-        _label(axes, row, scale(report) * effect.absolute, words)
-    _rows(axes, [effect.variant for effect in report.primary])
-    axes.set_xlabel(f"{unit(report)} more than {report.control}")
-
-
-def _segments(axes: Axes, report: Report) -> None:
-    axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    largest = sorted(report.segments, key=lambda found: -found.effect.units)[:_MAX_ROWS]
-    shown = [found for found in report.segments if found in largest]
-    several = len({found.effect.variant for found in shown}) > 1
-    for row, found in enumerate(shown):
-        _dot(axes, row, _span(found.effect, report), colour(report, found.effect.variant), size=7)
-    names = (
-        f"{found.field} {found.value}" + (f", {found.effect.variant}" if several else "")
-        for found in shown
-    )
-    _rows(axes, [short(name) for name in names])
-    axes.set_xlabel(f"{unit(report)} more than {report.control}")
-
-
-def _span(effect: Effect, report: Report) -> tuple[float, float, float]:
-    factor = scale(report)
-    return (
-        factor * effect.interval.low,
-        factor * effect.absolute,
-        factor * effect.interval.high,
-    )
-
-
-def _dot(
-    axes: Axes, row: int, span: tuple[float, float, float], colour: str, *, size: float = 10
-) -> None:
-    low, middle, high = span
-    axes.plot([low, high], [row, row], color=colour, linewidth=3, solid_capstyle="round")
-    axes.plot([middle], [row], marker="o", markersize=size, color=colour)
-
-
-def _label(axes: Axes, row: int, x: float, text: str) -> None:
-    axes.annotate(text, (x, row), xytext=(0, 11), textcoords="offset points", ha="center")
-
-
-def _rows(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    axes.margins(x=0.12)
 
 
 def _days(axes: Axes, report: Report) -> None:

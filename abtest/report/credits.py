@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from abtest.analysis.interleaving import preference
+from abtest.analysis.statistics.interleaving import preference
 from abtest.report.model import Interleaving
 from abtest.report.trial import Trial
 

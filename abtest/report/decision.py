@@ -8,7 +8,7 @@ of two-armed experiments, so together at most 5 % ship for nothing, however ofte
 
 from typing import Final
 
-from abtest.analysis.effect import Decision, Effect
+from abtest.analysis.statistics.effect import Decision, Effect
 from abtest.report.evidence import FULL_WEEK_DAYS, Evidence, sign, significant
 from abtest.report.reasons import (
     at_plan,

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from datetime import date
 
-from abtest.analysis.comparison import compare, compare_values
-from abtest.analysis.effect import Effect, Guard, SegmentEffect
-from abtest.analysis.guard import guard
 from abtest.analysis.metric import Kind, Metric
-from abtest.analysis.multiplicity import adjust
-from abtest.analysis.readings import Readings
+from abtest.analysis.readings.readings import Readings
+from abtest.analysis.statistics.comparison import compare, compare_values
+from abtest.analysis.statistics.effect import Effect, Guard, SegmentEffect
+from abtest.analysis.statistics.guard import guard
+from abtest.analysis.statistics.multiplicity import adjust
 from abtest.report.trial import Trial
 
 MAX_SEGMENTS = 20

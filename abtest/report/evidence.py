@@ -3,8 +3,8 @@
 from datetime import date
 from typing import Final, Literal, NamedTuple
 
-from abtest.analysis.effect import ALPHA, Effect, Exposure, Guard, Interval, SampleRatio
 from abtest.analysis.metric import Metric
+from abtest.analysis.statistics.effect import ALPHA, Effect, Exposure, Guard, Interval, SampleRatio
 from abtest.split.experiment import State
 
 FULL_WEEK_DAYS: Final = 7

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from abtest.analysis.sample_ratio import SAMPLE_RATIO_P
+from abtest.analysis.statistics.sample_ratio import SAMPLE_RATIO_P
 from abtest.report.model import Interleaving, OffPolicy, Report
 from abtest.report.wording import count, p_text, percent, value_text
 

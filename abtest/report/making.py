@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from abtest.analysis.currency import Currencies
 from abtest.analysis.metric import Metric
-from abtest.analysis.readings import ReadingsError, read
-from abtest.analysis.rollup import Progress, RollupError
+from abtest.analysis.readings.currency import Currencies
+from abtest.analysis.readings.readings import ReadingsError, read
+from abtest.analysis.readings.rollup import Progress, RollupError
 from abtest.report.analysis import ReportError, analyze
 from abtest.report.credits import interleaving
 from abtest.report.index import Entry, Index, read_index, write_index, write_report

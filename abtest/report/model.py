@@ -3,7 +3,8 @@
 from datetime import date, datetime
 from typing import Literal
 
-from abtest.analysis.effect import (
+from abtest.analysis.metric import Frozen, Metric
+from abtest.analysis.statistics.effect import (
     DayEffect,
     Decision,
     Effect,
@@ -16,7 +17,6 @@ from abtest.analysis.effect import (
     SampleRatio,
     SegmentEffect,
 )
-from abtest.analysis.metric import Frozen, Metric
 from abtest.split.experiment import State
 
 

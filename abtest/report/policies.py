@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abtest.analysis.metric import Kind, Metric
-from abtest.analysis.off_policy import policy_value
-from abtest.analysis.readings import Readings
+from abtest.analysis.readings.readings import Readings
 from abtest.analysis.sample import Float64
+from abtest.analysis.statistics.off_policy import policy_value
 from abtest.report.effects import MAX_SEGMENTS
 from abtest.report.model import OffPolicy
 from abtest.report.trial import Trial

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from abtest.analysis.effect import Effect, Guard
 from abtest.analysis.metric import Metric
+from abtest.analysis.statistics.effect import Effect, Guard
 from abtest.report.evidence import FULL_WEEK_DAYS, MAX_CROSSED_SHARE, Evidence
 from abtest.report.wording import (
     count,

@@ -8,10 +8,10 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from abtest.analysis.effect import ALPHA, FalsePositives, Interval, Plan
-from abtest.analysis.history import History
 from abtest.analysis.metric import Frozen, Metric
-from abtest.analysis.planning import detectable_effect, plan
+from abtest.analysis.readings.history import History
+from abtest.analysis.statistics.effect import ALPHA, FalsePositives, Interval, Plan
+from abtest.analysis.statistics.planning import detectable_effect, plan
 from abtest.report.evidence import FULL_WEEK_DAYS
 from abtest.report.wording import percent, value_text
 

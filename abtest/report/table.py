@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from abtest.analysis.effect import Effect, Guard
+from abtest.analysis.statistics.effect import Effect, Guard
 from abtest.report.model import Report
 from abtest.report.wording import (
     effect_text,

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table as Grid
 from rich.text import Text
 
-from abtest.analysis.effect import Decision
+from abtest.analysis.statistics.effect import Decision
 from abtest.report.breakdown import arm_sections, arm_title
 from abtest.report.finding import findings, period, ratio_sentence
 from abtest.report.model import Report

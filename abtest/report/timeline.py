@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from itertools import accumulate
 
-from abtest.analysis.effect import DayEffect
 from abtest.analysis.metric import Metric
-from abtest.analysis.readings import Counts, Readings
+from abtest.analysis.readings.readings import Counts, Readings
+from abtest.analysis.statistics.effect import DayEffect
 from abtest.report.effects import effect_of
 from abtest.report.evidence import FULL_WEEK_DAYS
 from abtest.report.model import Day

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from abtest.analysis.effect import DayEffect
+from abtest.analysis.statistics.effect import DayEffect
 from abtest.report.axis import colour, dates, scale, unit
 from abtest.report.drawing import HEIGHT, INK, WIDTH, Chart, draw
 from abtest.report.model import Report

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
 from abtest.analysis.metric import Metric
-from abtest.analysis.subject import HELD, OPEN, Subject, of_experiment, of_holdout
+from abtest.analysis.readings.subject import HELD, OPEN, Subject, of_experiment, of_holdout
 from abtest.split.config import USER_ID, ExperimentConfig, Layer
 from abtest.split.experiment import Experiment, ExperimentError, Guardrail, State
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from abtest.analysis.effect import Effect, Interval
 from abtest.analysis.metric import Format, Metric
+from abtest.analysis.statistics.effect import Effect, Interval
 
 NONE = "n/a"
 

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 
 from abtest.analysis.metric import Kind
 from abtest.analysis.metrics_file import load_metrics
-from abtest.analysis.readings import read
-from abtest.analysis.rollup import update
-from abtest.analysis.subject import Subject
+from abtest.analysis.readings.readings import read
+from abtest.analysis.readings.rollup import update
+from abtest.analysis.readings.subject import Subject
 from benchmarks.report.log import KEY, VARIANTS
 
 

@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from abtest.analysis.comparison import compare, compare_values
-from abtest.analysis.effect import Effect, Interval
-from abtest.analysis.guard import guard
-from abtest.analysis.looks import left_sequence, looks, significant
 from abtest.analysis.metric import Metric
-from abtest.analysis.planning import plan
-from abtest.analysis.quantile import quantile
 from abtest.analysis.sample import Sample, Values
-from abtest.analysis.sequential import always_valid
+from abtest.analysis.statistics.comparison import compare, compare_values
+from abtest.analysis.statistics.effect import Effect, Interval
+from abtest.analysis.statistics.guard import guard
+from abtest.analysis.statistics.looks import left_sequence, looks, significant
+from abtest.analysis.statistics.planning import plan
+from abtest.analysis.statistics.quantile import quantile
+from abtest.analysis.statistics.sequential import always_valid
 from benchmarks.statistics.rate import Rate, count
 from benchmarks.statistics.world import (
     CLICK_RATE,

@@ -1,15 +1,14 @@
 """Auth: which caller a request is of, and whether that caller may ask it."""
 
-import ipaddress
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.api.keys import ADMIN, EVENTS, EXPERIMENTS, METRICS, RECOMMEND, KeyRing
+from serving.api.key_ring import KeyRing
+from serving.api.keys import ADMIN, EVENTS, EXPERIMENTS, METRICS, RECOMMEND
+from serving.api.loopback import MisdirectedError, check_local
 from serving.api.rate_limit import RateLimiter, RateLimitError
 
 CALLER = "caller"
@@ -47,14 +46,6 @@ class UnauthorizedError(RuntimeError):
 
 class ForbiddenError(RuntimeError):
     """The key is good, but not for this."""
-
-
-class MisdirectedError(RuntimeError):
-    """A request that was sent to another server, or by a page of another site."""
-
-
-class ExposedError(ValueError):
-    """A server without keys would be reachable from other machines."""
 
 
 _REASONS: Mapping[type[Exception], str] = {
@@ -97,20 +88,6 @@ def needed_scope(method: str, path: str) -> str:
     if by_method is None:
         by_method = next((TABLE[p] for p in _PREFIXES if path.startswith(p)), {})
     return by_method.get(method, by_method.get(_ANY, ADMIN))
-
-
-def check_exposure(host: str, ring: KeyRing) -> None:
-    """Refuse to listen beyond this machine without keys.
-
-    Raises:
-        ExposedError: the host is not a loopback one, and there is no key.
-    """
-    if not ring.secured() and not _is_loopback(host):
-        raise ExposedError(
-            f"host {host!r} can be reached from other machines, and there are no API keys; make "
-            "one with `cascade keys create NAME --scope recommend --scope events`, set "
-            "CASCADE_API_KEYS, or listen on 127.0.0.1"
-        )
 
 
 def require(scope: Scope, needed: str) -> None:
@@ -165,7 +142,7 @@ class Guard:
         """
         sent = {name: value for name, value in scope["headers"] if name in _LOOKED_AT}
         if not self._ring.secured():
-            _check_local(sent)
+            check_local(sent)
             client = scope.get("client")
             return self._charged(Caller(client[0] if client else LOCAL, _ALL, self._address_rate))
         needed = needed_scope(scope["method"], scope["path"])
@@ -233,40 +210,3 @@ def _token(authorization: bytes) -> str:
     if kind.lower() != "bearer":
         raise UnauthorizedError(f"Authorization is of kind {kind[:20]!r}; send `Bearer KEY`")
     return token.strip()
-
-
-def _check_local(sent: Mapping[bytes, bytes]) -> None:
-    """Keep out pages in a browser on this machine, which reach what other machines cannot.
-
-    A page whose name was made to point here (DNS rebinding) names itself in Host; one that merely
-    sends requests here names itself in Origin.
-    """
-    host = sent.get(b"host", b"").decode("latin-1")
-    if not _is_here(f"//{host}"):
-        raise MisdirectedError(
-            f"Host {host[:100]!r} is not this machine, and without API keys nobody else is "
-            "answered; ask 127.0.0.1, or make keys with `cascade keys create`"
-        )
-    origin = sent.get(b"origin", b"").decode("latin-1")
-    if origin and not _is_here(origin):
-        raise MisdirectedError(
-            f"Origin {origin[:100]!r} is another site, and without API keys no page but this "
-            "server's own may ask; make keys with `cascade keys create`"
-        )
-
-
-@lru_cache(maxsize=256)
-def _is_here(address: str) -> bool:
-    try:
-        return _is_loopback(urlsplit(address).hostname or "")
-    except ValueError:
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

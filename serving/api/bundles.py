@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from serving.api import schemas
+from serving.api import bundle_schemas, schemas
 from serving.api.body import StrictJsonRoute
 from serving.api.errors import MEDIA_TYPE
 from serving.api.routes import Opened
@@ -22,12 +22,12 @@ ServedName = Annotated[str, Path(min_length=1, max_length=128)]
 
 
 @router.get("")
-async def bundles(service: Opened) -> schemas.BundlesResponse:
+async def bundles(service: Opened) -> bundle_schemas.BundlesResponse:
     """What is served, from which folder and since when, and which folders lie on disk."""
     catalog, shadows = service.bundles.catalog, service.bundles.shadows
-    return schemas.BundlesResponse(
+    return bundle_schemas.BundlesResponse(
         served=tuple(
-            schemas.ServedBundle(
+            bundle_schemas.ServedBundle(
                 name=name,
                 source=served.choice.source,
                 bundle=served.line.funnel.bundle,
@@ -46,15 +46,15 @@ async def bundles(service: Opened) -> schemas.BundlesResponse:
 
 @router.post("/{name}/activate", responses=_CHANGES)
 async def activate(
-    name: ServedName, body: schemas.ActivateRequest, service: Opened
-) -> schemas.ActivateResponse:
+    name: ServedName, body: bundle_schemas.ActivateRequest, service: Opened
+) -> bundle_schemas.ActivateResponse:
     """Answer under a name with the bundle of a folder; going back is the same call.
 
     The bundle is loaded, verified and tested on recorded requests beside the one that answers. If
     anything is wrong with it, the old one answers on.
     """
     done = await service.bundles.catalog.activate(name, body.source or name)
-    return schemas.ActivateResponse(
+    return bundle_schemas.ActivateResponse(
         name=name,
         source=done.now.choice.source,
         bundle=done.now.line.funnel.bundle,
@@ -67,7 +67,7 @@ async def activate(
 
 
 @router.get("/{name}/shadow", responses=_UNKNOWN)
-async def shadow_report(name: ServedName, service: Opened) -> schemas.ShadowReport:
+async def shadow_report(name: ServedName, service: Opened) -> bundle_schemas.ShadowReport:
     """How the candidate beside a name agrees with it, summed over all workers."""
     service.bundles.catalog.require(name)
     return _report(name, *await service.bundles.shadows.report(name))
@@ -75,8 +75,8 @@ async def shadow_report(name: ServedName, service: Opened) -> schemas.ShadowRepo
 
 @router.post("/{name}/shadow", responses=_CHANGES)
 async def shadow(
-    name: ServedName, body: schemas.ShadowRequest, service: Opened
-) -> schemas.ShadowReport:
+    name: ServedName, body: bundle_schemas.ShadowRequest, service: Opened
+) -> bundle_schemas.ShadowReport:
     """Let a candidate score a share of the requests of a name, unseen; 0 ends it."""
     service.bundles.catalog.require(name)
     if body.share == 0:
@@ -93,8 +93,8 @@ async def end_shadow(name: ServedName, service: Opened) -> Response:
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-def _report(name: str, running: Running, found: Tally) -> schemas.ShadowReport:
-    return schemas.ShadowReport(
+def _report(name: str, running: Running, found: Tally) -> bundle_schemas.ShadowReport:
+    return bundle_schemas.ShadowReport(
         name=name,
         source=running.trial.source,
         bundle=running.funnel.bundle,
@@ -111,8 +111,10 @@ def _report(name: str, running: Running, found: Tally) -> schemas.ShadowReport:
     )
 
 
-def _times(buckets: dict[int, int]) -> schemas.ShadowTimes:
-    return schemas.ShadowTimes(p50_ms=quantile_ms(buckets, 0.5), p95_ms=quantile_ms(buckets, 0.95))
+def _times(buckets: dict[int, int]) -> bundle_schemas.ShadowTimes:
+    return bundle_schemas.ShadowTimes(
+        p50_ms=quantile_ms(buckets, 0.5), p95_ms=quantile_ms(buckets, 0.95)
+    )
 
 
 def _mean(total: float, count: int) -> float | None:

@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from abtest.log.journal import JournalError
 from abtest.split.experiment import ExperimentError
-from serving.api.auth import ForbiddenError, MisdirectedError, UnauthorizedError
+from serving.api.auth import ForbiddenError, UnauthorizedError
+from serving.api.loopback import MisdirectedError
 from serving.api.rate_limit import RateLimitError
 from serving.api.schemas import Problem
 from serving.assortment import UnknownItemError

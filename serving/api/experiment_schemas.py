@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from abtest.split.config import ExperimentConfig
-from serving.api.schemas import Body, BundleInfo, Flag, Id, Problem, Value, Whole
+from serving.api.bundle_schemas import BundleInfo
+from serving.api.schemas import Body, Flag, Id, Problem, Value, Whole
 
 MAX_UNITS = 1000
 MAX_AUDIT = 1000

@@ -11,7 +11,7 @@ from abtest.split import change
 from abtest.split.config import ExperimentConfig
 from abtest.split.experiment import ExperimentError
 from abtest.split.splitter import Splitter
-from serving.api import experiment_schemas, schemas
+from serving.api import bundle_schemas, experiment_schemas, schemas
 from serving.api.auth import CALLER
 from serving.api.body import StrictJsonRoute
 from serving.api.errors import MEDIA_TYPE
@@ -49,7 +49,7 @@ async def experiments(service: Opened) -> experiment_schemas.ExperimentsResponse
         or bundles.register.edit_fault
         or bundles.experiments_file.fault,
         bundles={
-            name: schemas.BundleInfo(
+            name: bundle_schemas.BundleInfo(
                 name=manifest.name,
                 version=manifest.version,
                 created=manifest.created,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from serving.api import schemas
+from serving.api import item_schemas, schemas
 from serving.api.body import StrictJsonRoute
 from serving.api.errors import MEDIA_TYPE
 from serving.api.routes import Opened
@@ -19,7 +19,9 @@ ItemId = Annotated[str, Path(min_length=1, max_length=128)]
 
 
 @router.put("", responses={**_ERRORS, 413: _PROBLEM})
-async def put_items(body: schemas.PutItemsRequest, service: Opened) -> schemas.PutItemsResponse:
+async def put_items(
+    body: item_schemas.PutItemsRequest, service: Opened
+) -> item_schemas.PutItemsResponse:
     """Change items, or add new ones; every worker answers with them within a second.
 
     What is left out of an item stays as it was. What was put holds for all bundles, also for those
@@ -36,18 +38,18 @@ async def put_items(body: schemas.PutItemsRequest, service: Opened) -> schemas.P
         for item in body.items
     ]
     done = await service.assortment.put(changes)
-    return schemas.PutItemsResponse(put=len(changes), new=done.new, refused=done.refused)
+    return item_schemas.PutItemsResponse(put=len(changes), new=done.new, refused=done.refused)
 
 
 @router.get("/{item_id:path}", responses={**_ERRORS, 404: _PROBLEM})
-async def get_item(item_id: ItemId, service: Opened) -> schemas.ItemResponse:
+async def get_item(item_id: ItemId, service: Opened) -> item_schemas.ItemResponse:
     """What was put about an item, and what each bundle of the worker that is asked holds."""
     known = await service.assortment.find(item_id)
-    return schemas.ItemResponse(
+    return item_schemas.ItemResponse(
         item_id=item_id,
-        put=known.state and schemas.ItemPut.model_validate(known.state, from_attributes=True),
+        put=known.state and item_schemas.ItemPut.model_validate(known.state, from_attributes=True),
         bundles={
-            bundle: schemas.ItemHeld.model_validate(held, from_attributes=True)
+            bundle: item_schemas.ItemHeld.model_validate(held, from_attributes=True)
             for bundle, held in known.held.items()
         },
     )

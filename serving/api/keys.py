@@ -1,18 +1,16 @@
 """Keys: who may ask, kept as hashes in a file or in the environment.
 
 A key is 256 random bits, so one fast hash is enough: there is nothing to guess, and a slow hash
-would only cost every request. The file is watched, so a revoked key is refused within a second.
+would only cost every request.
 """
 
 import fcntl
 import hashlib
-import hmac
-import logging
 import os
 import re
 import secrets
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +23,6 @@ from serving.api import private_file
 KEYS_FILE = "keys.toml"
 TOKEN_PREFIX = "cascade_"
 """By which scanners for leaked secrets can find a key."""
-RELOAD_INTERVAL_S = 0.5
 
 RECOMMEND, EVENTS, EXPLAIN = "recommend", "events", "explain"
 METRICS, EXPERIMENTS, ADMIN = "metrics", "experiments", "admin"
@@ -33,8 +30,6 @@ SCOPES = (RECOMMEND, EVENTS, EXPLAIN, METRICS, EXPERIMENTS, ADMIN)
 """What a key may be allowed; `admin` includes the others."""
 
 _HEADER = "# Made by `cascade keys`. Hashes only: a lost key cannot be restored, make a new one.\n"
-
-logger = logging.getLogger(__name__)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Scope = Annotated[str, StringConstraints(pattern=f"^({'|'.join(SCOPES)})$")]
@@ -95,7 +90,7 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
         raise KeysError(f"{path} is no TOML: {error}; restore it, or remove it") from error
     except ValidationError as error:
         raise KeysError(f"{path}: {_first_fault(error)}; correct it") from error
-    return _distinct(keys, str(path))
+    return distinct(keys, str(path))
 
 
 def write_keys(path: Path, keys: Iterable[ApiKey]) -> None:
@@ -164,86 +159,15 @@ def parse_variable(text: str) -> tuple[ApiKey, ...]:
         except ValidationError as error:
             fault = _first_fault(error)
             raise KeysError(f"CASCADE_API_KEYS, entry {name!r}: {fault}; correct it") from error
-    return _distinct(tuple(keys), "CASCADE_API_KEYS")
+    return distinct(tuple(keys), "CASCADE_API_KEYS")
 
 
-class KeyRing:
-    """The keys in force: those of the environment, and those of a file that may change."""
+def distinct(keys: tuple[ApiKey, ...], where: str) -> tuple[ApiKey, ...]:
+    """The same keys, whose names must differ.
 
-    def __init__(
-        self,
-        path: Path,
-        fixed: Iterable[ApiKey],
-        clock: Callable[[], float],
-        count_bad_file: Callable[[], None],
-    ) -> None:
-        """Watch a file beside fixed keys.
-
-        Args:
-            path: of the keys file, which need not exist.
-            fixed: keys that stay as long as the process.
-            clock: monotonic seconds.
-            count_bad_file: called when the file has changed and cannot be used.
-
-        Raises:
-            KeysError: the file is wrong.
-        """
-        self._path = path
-        self._fixed = tuple(fixed)
-        self._clock = clock
-        self._count_bad_file = count_bad_file
-        self._stamp = _stamp(path)
-        self._look_again_s = clock() + RELOAD_INTERVAL_S
-        self._secured = False
-        self._hold(read_keys(path))
-
-    def secured(self) -> bool:
-        """Whether a key is needed. Once one was, it stays so: revoking the last opens nothing."""
-        self._follow()
-        return self._secured
-
-    def find(self, token: str) -> ApiKey | None:
-        """The key with a token."""
-        self._follow()
-        digest = hashed(token)
-        # Found by a part of the hash, which nobody can choose; told apart in constant time.
-        key = self._by_prefix.get(digest[:16])
-        if key is None or not hmac.compare_digest(key.sha256, digest):
-            return None
-        return key
-
-    def _follow(self) -> None:
-        now_s = self._clock()
-        if now_s < self._look_again_s:
-            return
-        self._look_again_s = now_s + RELOAD_INTERVAL_S
-        stamp = _stamp(self._path)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            self._hold(read_keys(self._path))
-        except KeysError as error:
-            self._count_bad_file()
-            logger.error("the keys stay as they were: %s", error)  # noqa: TRY400  # no trace needed
-        else:
-            logger.info("%s has changed: %d keys are in force", self._path, len(self._by_prefix))
-
-    def _hold(self, kept: tuple[ApiKey, ...]) -> None:
-        keys = _distinct((*self._fixed, *kept), f"CASCADE_API_KEYS and {self._path}")
-        self._by_prefix = {key.sha256[:16]: key for key in keys}
-        self._secured = self._secured or bool(keys)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _distinct(keys: tuple[ApiKey, ...], where: str) -> tuple[ApiKey, ...]:
+    Raises:
+        KeysError: two share a name; `where` says where they stand.
+    """
     names = [key.name for key in keys]
     for name in names:
         if names.count(name) > 1:

@@ -1,4 +1,7 @@
-"""HTTP bodies. Ids are strings, times are RFC 3339 with an offset, money is integer micros."""
+"""HTTP bodies: what all are made of, and those about recommendations, events and users.
+
+Ids are strings, times are RFC 3339 with an offset, money is integer micros.
+"""
 
 import re
 from datetime import datetime
@@ -19,7 +22,6 @@ MAX_BATCH = 100
 MAX_HISTORY = 10_000
 MAX_MICROS = 10**15
 """Largest revenue of one event: a thousand million currency units."""
-MAX_POPULARITY = 1e12
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
@@ -208,15 +210,6 @@ class PutUserRequest(Body):
     """The history in any order; the newest ones are kept."""
 
 
-class BundleInfo(Body):
-    """A bundle that is loaded."""
-
-    name: str
-    version: str
-    created: datetime
-    stages: tuple[str, ...]
-
-
 class Health(Body):
     """The server is up (`ok`) or able to answer (`ready`)."""
 
@@ -241,162 +234,3 @@ class Problem(BaseModel):
     detail: str
     errors: list[dict[str, str]] = []
     """For invalid bodies: field, rule and value, one entry a fault."""
-
-
-FolderName = Annotated[
-    str, StringConstraints(max_length=128, pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$")
-]
-"""Name of a folder under the bundles' folder, of which hidden ones are drafts."""
-
-
-class ActivateRequest(Body):
-    """Answer under a name with another bundle."""
-
-    source: FolderName | None = None
-    """Folder that the bundle lies in; the one of the served name if absent."""
-
-
-class ActivateResponse(Body):
-    """The bundle answers in this worker, and soon in all."""
-
-    name: str
-    source: str
-    bundle: str
-    """`name@version` of the bundle that answers now."""
-    previous_source: str
-    """Activate this one to go back."""
-    previous_bundle: str
-    tested_requests: int
-    """Requests that the bundle answered before it was let in."""
-    median_ms: float
-    """What one of them took, alone."""
-    took_ms: float
-    """From the call to the swap."""
-
-
-class ShadowRequest(Body):
-    """Try a candidate beside a bundle that answers."""
-
-    source: FolderName
-    """Folder that the candidate lies in."""
-    share: float = Field(ge=0, le=1, allow_inf_nan=False)
-    """Share of the requests that it scores; 0 ends the trial."""
-
-
-class ShadowTimes(Body):
-    """Time of a request in a bundle; null before the first one."""
-
-    p50_ms: float | None
-    p95_ms: float | None
-
-
-class ShadowReport(Body):
-    """What all workers found in a trial; means are null before the first request."""
-
-    name: str
-    source: str
-    bundle: str
-    """`name@version` of the candidate."""
-    share: float
-    since: datetime
-    compared: int
-    """Requests that both answered."""
-    failed: int
-    """Requests that the candidate failed on, where the bundle that answers did not."""
-    dropped: int
-    """Requests of the share that were not scored, because a worker was busy."""
-    overlap: float | None
-    """Mean share of the items that both answers have."""
-    overlap_first: float | None
-    """Share of the requests whose first items are the same."""
-    rank_correlation: float | None
-    """Mean of Spearman's, of the items that both answers have."""
-    served: ShadowTimes
-    candidate: ShadowTimes
-
-
-class ServedBundle(Body):
-    """What answers under a name in the worker that was asked."""
-
-    name: str
-    source: str
-    bundle: str
-    created: datetime
-    since: datetime
-    """When the worker began to answer with it."""
-    fault: str | None
-    """Why the worker does not answer with what was activated."""
-    shadow: str | None
-    """Folder of the candidate that is tried beside it."""
-    shadow_fault: str | None
-    """Why the worker does not try the candidate that it should."""
-
-
-class BundlesResponse(Body):
-    """What is served and what could be."""
-
-    served: tuple[ServedBundle, ...]
-    folders: tuple[str, ...]
-    """On disk, whatever state they are in."""
-    held: int
-    """Bundles in the memory of the worker that was asked: those that answer, candidates, and those
-    whose last requests are under way."""
-
-
-class ItemUpdate(Body):
-    """What changes about an item; what is left out stays as it was."""
-
-    item_id: Id
-    available: Annotated[bool, Field(strict=True)] | None = None
-    """May be recommended; a new item may, unless this says otherwise."""
-    price_micros: Annotated[int, Field(strict=True, ge=0, le=MAX_MICROS), Whole] | None = None
-    """0 where no price is known."""
-    popularity: Annotated[float, Field(strict=True, ge=0, le=MAX_POPULARITY)] | None = None
-    """Interactions in the window that the bundle counts them in."""
-    fields: dict[Id, Value | None] = Field(default={}, max_length=64)
-    """Values of the bundle's item fields; unknown names are ignored, unknown values are unknown."""
-
-
-class PutItemsRequest(Body):
-    """Items that change or come, in this order."""
-
-    items: tuple[ItemUpdate, ...] = Field(min_length=1, max_length=MAX_EVENTS)
-
-
-class PutItemsResponse(Body):
-    """All items are in the store, and those not refused in the bundles of the worker asked."""
-
-    put: int
-    new: int
-    """Items that nobody had heard of."""
-    refused: dict[str, tuple[str, ...]]
-    """New items that a bundle (`name@version`) has no room for; a newer export has."""
-
-
-class ItemPut(Body):
-    """Everything that was put about an item; null is what never was."""
-
-    available: bool | None
-    price_micros: int | None
-    popularity: float | None
-    fields: dict[str, str | None]
-
-
-class ItemHeld(Body):
-    """What a bundle answers with."""
-
-    row: int
-    available: bool
-    price_micros: int
-    popularity: float
-    fields: dict[str, str | None]
-    """Null is a value that the bundle does not know."""
-
-
-class ItemResponse(Body):
-    """What the server knows of an item."""
-
-    item_id: str
-    put: ItemPut | None
-    bundles: dict[str, ItemHeld]
-    """By `name@version`: the bundles of the worker asked that know the item."""

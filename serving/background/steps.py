@@ -81,9 +81,9 @@ def _retain(place: Place) -> Mapping[str, int]:
 
 
 def _erase(place: Place) -> Mapping[str, int]:
-    from abtest.analysis.currency import load_currencies
     from abtest.analysis.metrics_file import load_metrics
-    from abtest.analysis.rollup import update
+    from abtest.analysis.readings.currency import load_currencies
+    from abtest.analysis.readings.rollup import update
     from serving.background.erasing import complete_erasures
 
     def refresh() -> None:

@@ -18,7 +18,6 @@ from abtest.split.splitter import Splitter
 from serving.bundles.choice import Choice, ChoiceStore, remember
 from serving.bundles.fleet import Fleet
 from serving.bundles.lineup import Lineup, check_sources, names_served
-from serving.bundles.loading import Loader
 from serving.bundles.recording import Recording
 from serving.bundles.selftest import Passed
 from serving.bundles.shadow import Shadows
@@ -55,39 +54,6 @@ class Activation(NamedTuple):
 
 async def _nothing() -> None:
     """Nothing to commit."""
-
-
-def load_named(
-    loader: Loader, config: ExperimentConfig, choices: Mapping[str, Choice], memory: Path
-) -> dict[str, Funnel]:
-    """Load the bundles that a configuration names, before the server answers.
-
-    Args:
-        loader: of the bundles' folder.
-        config: names the bundles.
-        choices: the folders that were activated, by name.
-        memory: the file that these choices come from.
-
-    Raises:
-        BundleError: one is damaged, or its activated folder is gone.
-        ExperimentError: the configuration names no bundle, or one that is not there.
-    """
-    names = names_served(config)
-    check_policies(config)
-    check_sources((name for name in names if name not in choices), loader)
-    funnels = {}
-    for name in names:
-        source = choices[name].source if name in choices else name
-        try:
-            funnels[name] = loader.load(source)
-        except BundleError as error:
-            if source == name:
-                raise
-            raise BundleError(
-                f"{error}; {source!r} was activated as {name!r}: to start with the folder "
-                f"{name!r} instead, remove {memory}"
-            ) from error
-    return funnels
 
 
 class Catalog:

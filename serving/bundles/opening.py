@@ -1,41 +1,32 @@
-"""Opening: bundles and experiments from disk, then kept at what is chosen while they serve."""
+"""Opening: what was loaded from disk serves, and is kept at what is chosen meanwhile."""
 
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import redis
 import redis.asyncio
 
-from abtest.split.config import ExperimentConfig
 from abtest.split.experiment import ExperimentError
-from serving.bundles.catalog import Catalog, load_named
-from serving.bundles.choice import TOPIC, Choice, ChoiceStore
-from serving.bundles.choice import remembered as remembered_choices
+from serving.bundles.catalog import Catalog
+from serving.bundles.choice import TOPIC, ChoiceStore
 from serving.bundles.fleet import CatchUp, Fleet
 from serving.bundles.lineup import Lineup
-from serving.bundles.loading import Loader, choose_device
 from serving.bundles.recording import Recording
 from serving.bundles.shadow import FLUSH_INTERVAL_S, Shadows
+from serving.bundles.start import OnDisk, experiments_memory
 from serving.bundles.tally_store import TallyStore
 from serving.cascade.funnel import Funnel
 from serving.cascade.line import Line
 from serving.cascade.query import Outcome, Query
 from serving.cascade.rerank.rulebook import POLL_INTERVAL_S as RULES_INTERVAL_S
-from serving.cascade.rerank.rulebook import Rulebook
-from serving.experiments.file import POLL_INTERVAL_S, ExperimentsFile, read_file
+from serving.experiments.file import POLL_INTERVAL_S, ExperimentsFile
 from serving.experiments.register import Register
 from serving.experiments.store import TOPIC as EXPERIMENTS_TOPIC
 from serving.experiments.store import VersionStore
-from serving.experiments.version import FILE, Standing, Version, remembered
-from serving.settings import Settings
 from serving.state.control import Control
 from serving.state.periodic import periodically
 from serving.telemetry.metrics import Metrics
@@ -44,24 +35,6 @@ from training.bundle import BundleError
 SWEEP_INTERVAL_S = 0.2
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class OnDisk:
-    """What a server begins with, before it has a store."""
-
-    experiments_path: Path
-    standing: Standing
-    memory: Path
-    rulebook: Rulebook
-    loader: Loader
-    choices: Mapping[str, Choice]
-    funnels: dict[str, Funnel]
-
-    def hand_over(self) -> dict[str, Funnel]:
-        """The bundles, which are not held here any more: they shall be freed when swapped."""
-        funnels, self.funnels = self.funnels, {}
-        return funnels
 
 
 class Bundles(NamedTuple):
@@ -83,54 +56,6 @@ class Bundles(NamedTuple):
         """Take note of a request that the bundle of a name answered."""
         self.recording.note(name, query, outcome)
         self.shadows.offer(name, query, outcome)
-
-
-def load_from_disk(settings: Settings, metrics: Metrics) -> OnDisk:
-    """Load the experiments and the bundles they name.
-
-    Raises:
-        ExperimentError: the experiments are missing or wrong, or name a bundle that is not there.
-        BundleError: a bundle the experiments name is damaged.
-        RulesError: the business rules are wrong.
-        ValueError: the device is not there.
-    """
-    rulebook = Rulebook(settings.rules_path, metrics)
-    loader = Loader(settings.bundles_dir, choose_device(settings.device), rulebook)
-    memory = settings.choices_path
-    choices = remembered_choices(memory)
-    path = settings.experiments_path
-    standing, funnels = _begin(path, partial(load_named, loader, choices=choices, memory=memory))
-    return OnDisk(path, standing, memory, rulebook, loader, choices, funnels)
-
-
-def _begin(
-    path: Path, load: Callable[[ExperimentConfig], dict[str, Funnel]]
-) -> tuple[Standing, dict[str, Funnel]]:
-    """The experiments that were in force last, or those of the file, and their bundles.
-
-    An edit of the file since then is taken up like any other, unless what was in force last cannot
-    be served any more: then the file is begun with.
-    """
-    standing = remembered(experiments_memory(path))
-    now = datetime.now(UTC)
-    if standing is None:
-        config, found = read_file(path)
-        version = Version.first(config, found, now)
-    else:
-        try:
-            return standing, load(standing.version.config)
-        except (ExperimentError, BundleError) as error:
-            if not path.is_file() or read_file(path)[1] == standing.seen:
-                raise
-            logger.warning("the experiments begin with %s, because: %s", path, error)
-        config, found = read_file(path)
-        version = standing.version.next(config, at=now, by=FILE, file_sha=found)
-    return Standing(version=version, seen=found, pending=True), load(config)
-
-
-def experiments_memory(path: Path) -> Path:
-    """The file beside a file of experiments that says which version is in force."""
-    return path.with_suffix(".json")
 
 
 @asynccontextmanager

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from abtest.analysis.currency import load_currencies
 from abtest.analysis.metrics_file import load_metrics
+from abtest.analysis.readings.currency import load_currencies
 from abtest.report.index import read_report
 from abtest.report.making import Archive, refresh
 from abtest.report.model import Report

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from abtest.analysis.metrics_file import load_metrics
-from abtest.analysis.readings import read
-from abtest.analysis.subject import Subject
+from abtest.analysis.readings.readings import read
+from abtest.analysis.readings.subject import Subject
 from benchmarks.report.__main__ import measured, page
 from benchmarks.report.dashboard import CHROMIUM, PAGES
 from benchmarks.report.log import KEY, VARIANTS, Size

@@ -24,6 +24,7 @@ from abtest.split.config import parse_config
 from abtest.split.splitter import Splitter
 
 KEY = "dftopk-vs-baseline"
+DRAFT = "wider-recall"
 DAY_US = 86_400 * 10**6
 COUNTRIES = ("DE", "DE", "DE", "AT", "CH")
 

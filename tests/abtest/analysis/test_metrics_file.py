@@ -4,7 +4,7 @@ import pytest
 
 from abtest.analysis.metric import Bounds, Kind, MetricError
 from abtest.analysis.metrics_file import MAX_METRICS, load_metrics, parse_metrics
-from abtest.analysis.tally import name_of, tallies
+from abtest.analysis.readings.tally import name_of, tallies
 
 HEAD = '[metrics.x]\ntitle = "x"\n'
 

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from abtest.analysis.currency import load_currencies
 from abtest.analysis.metrics_file import parse_metrics
+from abtest.analysis.readings.currency import load_currencies
 
 PAGE = Path(__file__).parents[3] / "docs/metrics.md"
 

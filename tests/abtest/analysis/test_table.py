@@ -4,9 +4,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from abtest.analysis.comparison import compare
-from abtest.analysis.effect import AnalysisError
 from abtest.analysis.sample import Sample
+from abtest.analysis.statistics.comparison import compare
+from abtest.analysis.statistics.effect import AnalysisError
 from abtest.analysis.table import Question, read_table
 from abtest.analysis.table_analysis import analyze_table, parse_shares
 from tests.abtest.analysis.declared import CAPPED, MEAN, RATIO, RATIO_CUPED, clicks, revenue

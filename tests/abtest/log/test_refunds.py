@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import redis
 import redis.asyncio
 
 from abtest.log.attribution import Report
@@ -12,6 +13,7 @@ from abtest.log.journal import open_journal
 from abtest.log.record import event_key
 from abtest.log.refunds import refused_refunds
 from abtest.log.stream import REPORTS
+from tests.abtest.log.running import opened, socket_of
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +40,26 @@ async def test_each_claim_is_judged_alone(async_valkey: redis.asyncio.Redis) -> 
     assert found[1].startswith("revenue_micros -6 takes back more than is left of 'sold', which")
     assert found[2].startswith("refund_of 'none' is no conversion of the last days, or not known")
     assert 0 < await async_valkey.ttl("refunds:sold") <= 100
+
+
+async def test_a_refund_that_is_sent_again_is_known_as_a_repeat(
+    valkey: redis.Redis, tmp_path: Path
+) -> None:
+    """By whichever process, also where nothing is left of the purchase; it takes nothing more."""
+    path = socket_of(valkey)
+    valkey.set(event_key("sold"), "10")
+    part, rest = refund("sold", 6, "part"), refund("sold", 4, "rest")
+    async with (
+        opened(tmp_path, path) as (log, counts),
+        opened(tmp_path, path) as (other, other_counts),
+    ):
+        for claim, new in ((part, True), (part, False), (rest, True), (part, False), (rest, False)):
+            for asked, is_new in ((log, new), (other, False)):
+                assert await asked.refused_refunds({0: claim}) == {}
+                assert await asked.append_feedback([claim]) == [is_new]
+        assert list(await log.refused_refunds({0: refund("sold", 1, "more")})) == [0]
+    assert valkey.hgetall("refunds:sold") == {b"part": b"6", b"rest": b"4"}
+    assert counts + other_counts == {}
 
 
 async def test_purchases_without_a_known_revenue_are_believed(

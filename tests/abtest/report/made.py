@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from abtest.analysis.metric import Metric
 from abtest.analysis.metrics_file import load_metrics
-from abtest.analysis.readings import Counts, DayCount, Latency, Readings
+from abtest.analysis.readings.readings import Counts, DayCount, Latency, Readings
+from abtest.analysis.readings.subject import Subject
 from abtest.analysis.sample import Float64, Sample, Values
-from abtest.analysis.subject import Subject
 
 FIRST_DAY = date(2026, 1, 1)
 METRICS: Mapping[str, Metric] = load_metrics()

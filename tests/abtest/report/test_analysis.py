@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from abtest.analysis.effect import Exposure
 from abtest.analysis.metric import Metric
 from abtest.analysis.sample import Sample
-from abtest.analysis.sample_ratio import sample_ratio
+from abtest.analysis.statistics.effect import Exposure
+from abtest.analysis.statistics.sample_ratio import sample_ratio
 from abtest.report.analysis import ReportError, analyze
 from abtest.report.decision import decide
 from abtest.report.effects import primary_effects

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from abtest.analysis.effect import Effect, Exposure, Guard, Interval, SampleRatio
+from abtest.analysis.statistics.effect import Effect, Exposure, Guard, Interval, SampleRatio
 from abtest.report.decision import decide
 from abtest.report.evidence import Evidence
 from abtest.split.experiment import State

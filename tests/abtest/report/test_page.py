@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from abtest.analysis.effect import Interval, Novelty, Preference
+from abtest.analysis.statistics.effect import Interval, Novelty, Preference
 from abtest.report.analysis import analyze
 from abtest.report.model import Interleaving, Report
 from abtest.report.page import render_html

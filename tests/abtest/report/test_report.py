@@ -13,7 +13,7 @@ import pytest
 import redis
 from scipy import stats
 
-from abtest.analysis.readings import ReadingsError
+from abtest.analysis.readings.readings import ReadingsError
 from abtest.events import ConversionEvent, Event, RankingEvent
 from abtest.report.analysis import ReportError
 from abtest.report.making import Archive, make

@@ -1,6 +1,6 @@
 import pytest
 
-from abtest.analysis.effect import Interval
+from abtest.analysis.statistics.effect import Interval
 from abtest.report.wording import (
     count,
     difference_text,

@@ -3,7 +3,7 @@
 import pytest
 
 from serving.api.rate_limit import MAX_CALLERS, RateLimiter, RateLimitError
-from tests.serving.api.test_keys import Clock
+from tests.serving.api.test_key_ring import Clock
 
 
 def test_a_burst_then_the_rate() -> None:

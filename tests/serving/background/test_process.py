@@ -1,5 +1,6 @@
 """The background process itself: it outlives no parent, holds nothing of it, and comes back."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 
 from abtest.events import new_event_id
 from abtest.log.event_log import FIELD, STREAM
+from serving.background.parent import background
 from serving.background.steps import Place, steps
 from serving.settings import Settings
 from serving.state.store import Store
+from serving.telemetry.metrics import Metrics
 from tests.abtest.traffic import ranking
 from tests.serving.world import ServerProcess, write_world
 
@@ -85,12 +88,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 def background_of(server: ServerProcess) -> list[int]:
     assert server.process is not None
-    found = []
-    for worker in children_of(server.process.pid):
-        for child in children_of(worker):
-            if b"serving.background" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(child)
-    return found
+    return [pid for worker in children_of(server.process.pid) for pid in background_under(worker)]
+
+
+def background_under(worker: int) -> list[int]:
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children_of(worker)}
+    return [pid for pid, command in commands.items() if b"serving.background" in command]
 
 
 def parent_of(pid: int) -> int:
@@ -116,6 +119,25 @@ def test_it_is_one_humble_process_without_secrets_of_its_parent(served: ServerPr
     environment = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"CASCADE_ARCHIVE_INTERVAL_S=0.2" in environment
     assert b"CASCADE_SIGNING_KEY" not in environment
+
+
+def test_it_inherits_no_descriptor_even_where_its_parent_lets_it(tmp_path: Path) -> None:
+    ends = os.pipe()
+    for end in ends:
+        os.set_inheritable(end, True)
+    pipe = Path(f"/proc/self/fd/{ends[0]}").readlink()
+
+    async def look() -> None:
+        async with background(Settings(data_dir=tmp_path), Metrics()):
+            async with asyncio.timeout(30):
+                while not (found := background_under(os.getpid())):
+                    await asyncio.sleep(0.05)
+            held = [fd.readlink() for fd in Path(f"/proc/{found[0]}/fd").iterdir()]
+            assert pipe not in held
+
+    asyncio.run(look())
+    for end in ends:
+        os.close(end)
 
 
 def test_it_is_started_again_when_it_died(served: ServerProcess) -> None:

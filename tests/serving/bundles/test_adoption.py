@@ -7,7 +7,8 @@ import pytest
 import redis
 
 from abtest.split.config import parse_config
-from serving.bundles.opening import load_from_disk, open_bundles
+from serving.bundles.opening import open_bundles
+from serving.bundles.start import load_from_disk
 from serving.cascade.line import Line
 from serving.settings import Settings
 from serving.state.control import Control

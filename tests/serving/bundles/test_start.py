@@ -7,10 +7,9 @@ import pytest
 
 from abtest.split.config import ExperimentConfig, parse_config
 from abtest.split.experiment import ExperimentError
-from serving.bundles.catalog import load_named
 from serving.bundles.choice import Choice, remember
 from serving.bundles.loading import Loader
-from serving.bundles.opening import load_from_disk
+from serving.bundles.start import load_from_disk, load_named
 from serving.settings import Settings
 from serving.telemetry.metrics import Metrics
 from tests.serving.bundles.candidates import CPU

@@ -19,7 +19,7 @@ from abtest.events import EVENT_ADAPTER, RankingEvent
 from abtest.log.event_log import FIELD, STREAM
 from abtest.split.experiment import ExperimentError
 from abtest.split.splitter import Splitter
-from serving.bundles.opening import load_from_disk
+from serving.bundles.start import load_from_disk
 from serving.experiments.version import Standing, remember
 from serving.settings import Settings
 from serving.telemetry.metrics import Metrics

@@ -1,0 +1,1 @@
+"""From numbers a unit to effects: differences, intervals, tests and plans."""
