@@ -6,11 +6,10 @@ from abtest.split.config import ExperimentConfig, Layer, check_config
 from abtest.split.difference import differences
 from abtest.split.experiment import SLOTS, Experiment, ExperimentError, State
 from abtest.split.part import Slots
-from abtest.split.revision import check_change, place, slot_numbers
+from abtest.split.revision import place, slot_numbers
 
 __all__ = [
     "aa",
-    "check_change",
     "differences",
     "kill",
     "pause",

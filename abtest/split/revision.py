@@ -1,6 +1,6 @@
 """Revision: which changes of an experiment need a new one, because units move or results mix."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from abtest.split.config import Domain, ExperimentConfig, Layer
@@ -30,6 +30,38 @@ def check_change(old: ExperimentConfig, new: ExperimentConfig) -> None:
             if now.revision == was.revision:
                 _refuse(where, "seed changed", was.revision, was.seed != now.seed)
                 _refuse(where, "share shrank", was.revision, now.share < was.share)
+
+
+def check_return(config: ExperimentConfig, retired: Mapping[str, int]) -> None:
+    """Refuse what was removed and comes back under a revision that it had.
+
+    Args:
+        config: the configuration to come.
+        retired: the revisions up to which keys were used that are not in force now.
+
+    Raises:
+        ExperimentError: the results of its first time would be taken for those of the second.
+    """
+    back = {e.key: e.revision for e in config.experiments() if e.state not in _ENDED}
+    back |= {holdout.key: holdout.revision for holdout in config.holdouts}
+    for key, revision in back.items():
+        used = retired.get(key, 0)
+        if revision <= used:
+            raise ExperimentError(
+                f"{key}: it was in force up to revision {used} and was removed; give it revision "
+                f"{used + 1}, so that only what comes after is analysed"
+            )
+
+
+def retire(
+    old: ExperimentConfig, new: ExperimentConfig, retired: Mapping[str, int]
+) -> dict[str, int]:
+    """The revisions up to which keys were used that are not in `new`; drafts were not used."""
+    used = {e.key: e.revision for e in old.experiments() if e.state is not State.DRAFT}
+    used |= {holdout.key: holdout.revision for holdout in old.holdouts}
+    kept = {e.key for e in new.experiments() if e.state is not State.DRAFT}
+    kept |= {holdout.key for holdout in new.holdouts}
+    return {key: number for key, number in {**retired, **used}.items() if key not in kept}
 
 
 def _check_experiment(
@@ -76,6 +108,8 @@ def _changed_traffic(
     yield "slots shrank or moved", not _covers(now.slots, was.slots)
     yield "slots of its domain shrank or moved", not _covers([new_domain.slots], [domain.slots])
     yield "coverage shrank", (now.coverage or 1) < (was.coverage or 1)
+    # Without conditions it takes in more; whether other conditions leave somebody out is not known.
+    yield "when changed", bool(now.when) and now.when != was.when
 
 
 def _covers(new: Iterable[Slots], old: Iterable[Slots]) -> bool:

@@ -15,7 +15,6 @@ from typing import NamedTuple, Protocol
 
 import redis
 
-from abtest.split.change import check_change
 from abtest.split.config import ExperimentConfig
 from abtest.split.difference import differences
 from abtest.split.experiment import ExperimentError
@@ -197,7 +196,7 @@ class Register:
         if newest.revision != revision:
             raise OutdatedError(revision, newest)
         config = make(newest.config)
-        check_change(newest.config, config)
+        newest.check(config)
         found = differences(newest.config, config)
         if dry_run:
             await self._served.try_out(config)
@@ -219,7 +218,7 @@ class Register:
             return
         if not still():
             return
-        check_change(newest.config, config)
+        newest.check(config)
         version = newest.next(config, at=self._clock(), by=FILE, file_sha=file_sha)
         found = differences(newest.config, config)
         await self._served.adopt(config, partial(self.store.append, version, found))
@@ -227,7 +226,7 @@ class Register:
         self._stand(Standing(version=version, seen=file_sha))
 
     async def _take_alone(self, config: ExperimentConfig, file_sha: str) -> None:
-        check_change(self.version.config, config)
+        self.version.check(config)
         version = self.version.next(config, at=self._clock(), by=FILE, file_sha=file_sha)
         await self._served.adopt(config, _nothing)
         self._count("file", "adopted")
@@ -261,7 +260,7 @@ class Register:
         if newest.file_sha == ours.file_sha:
             return None  # another worker brought it
         try:
-            check_change(newest.config, ours.config)
+            newest.check(ours.config)
         except ExperimentError as error:
             self.edit_fault = f"the store has a newer version than the edited file: {error}"
             self._count("file", "refused")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from abtest.split.config import ExperimentConfig
 from abtest.split.experiment import ExperimentError
+from abtest.split.revision import check_change, check_return, retire
 
 FILE = "file"
 """Who made a version that is an edit of experiments.toml."""
@@ -39,6 +40,8 @@ class Version(_Record):
     by: str
     """Name of an API key or address of a caller, `file` or `guardrail`."""
     note: str
+    retired: dict[str, int] = {}
+    """Revision up to which an experiment or holdout was used that is not in force any more."""
 
     @classmethod
     def first(cls, config: ExperimentConfig, file_sha: str, at: datetime) -> Self:
@@ -53,6 +56,15 @@ class Version(_Record):
             by=FILE,
             note="",
         )
+
+    def check(self, config: ExperimentConfig) -> None:
+        """Refuse a configuration after which results of before and after could not be told apart.
+
+        Raises:
+            ExperimentError: it needs a higher revision of an experiment or a holdout.
+        """
+        check_change(self.config, config)
+        check_return(config, self.retired)
 
     def next(
         self,
@@ -73,6 +85,7 @@ class Version(_Record):
             at=at,
             by=by,
             note=note,
+            retired=retire(self.config, config, self.retired),
         )
 
 

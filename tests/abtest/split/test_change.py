@@ -2,10 +2,11 @@ from collections.abc import Callable
 
 import pytest
 
-from abtest.split.change import aa, check_change, kill, pause, ramp, ship, slots_held, start
+from abtest.split.change import aa, kill, pause, ramp, ship, slots_held, start
 from abtest.split.config import ExperimentConfig, check_config
 from abtest.split.experiment import ExperimentError, State
 from abtest.split.movement import moved
+from abtest.split.revision import check_change, check_return, retire
 from abtest.split.splitter import Splitter
 from tests.abtest.split.settings import NOON_US, UNITS, arm, config, experiment, layer, one
 
@@ -186,6 +187,8 @@ def by_growthbook(**fields: object) -> ExperimentConfig:
         (by_growthbook(), by_growthbook(seed="s"), "seed changed"),
         (by_growthbook(), by_growthbook(namespace=["n", 0, 0.5]), "namespace changed"),
         (by_growthbook(), by_growthbook(coverage=0.9), "coverage shrank"),
+        (changed(), changed(when={"country": "DE"}), "when changed"),
+        (changed(when={"country": "DE"}), changed(when={"country": "AT"}), "when changed"),
     ],
 )
 def test_a_change_that_needs_a_new_revision(
@@ -211,7 +214,8 @@ def test_a_change_that_needs_a_new_revision(
         (config(layer()), changed()),
         (changed(state="draft"), changed(variants=[arm("old", 0.4), arm("new", 0.6)])),
         (changed(), changed(slots=[0, 10_000], hypothesis="h", force={"anna": "new"})),
-        (changed(), changed(when={"country": "DE"}, planned_units=100)),
+        (changed(when={"country": "DE"}), changed(planned_units=100)),
+        (changed(state="draft"), changed(state="draft", when={"country": "DE"})),
         (changed(), changed(state="killed", slots=[0, 1])),
         (changed(state="killed"), changed()),
         (changed(**SHIPPED), config(layer(experiment("x", **SHIPPED), seed="s"), hash="gb2")),
@@ -227,6 +231,24 @@ def test_a_revision_never_goes_down() -> None:
             ExperimentError, match="experiment x: revision 1 is lower than 2, which is in force"
         ):
             check_change(changed(revision=2, state=state), changed(state=state))
+
+
+def test_what_was_removed_comes_back_under_a_new_revision() -> None:
+    held = config(layer(RUNNING), holdouts=[{"key": "h", "seed": "h", "share": 0.1}])
+    retired = retire(held, config(layer()), {"long ago": 7})
+    assert retired == {"long ago": 7, "x": 1, "h": 1}
+    assert retire(config(layer()), config(layer()), retired) == retired
+    assert retire(config(layer()), changed(revision=2), retired) == {"long ago": 7, "h": 1}
+    assert retire(changed(state="draft"), config(layer()), {}) == {}
+    # A draft of the same key has not brought it back.
+    assert retire(config(layer()), changed(state="draft", revision=2), {"x": 1}) == {"x": 1}
+    check_return(changed(revision=2), retired)
+    check_return(changed(state="killed"), retired)
+    for back, key in ((changed(), "x"), (changed(state="draft"), "x"), (held, "[xh]")):
+        with pytest.raises(
+            ExperimentError, match=f"{key}: it was in force up to revision 1 and was removed; give"
+        ):
+            check_return(back, retired)
 
 
 def test_domains_do_not_shrink_under_an_experiment() -> None:

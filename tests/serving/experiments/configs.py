@@ -1,5 +1,8 @@
 """Configurations of the tiny world, and what they are compared by."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import httpx
@@ -33,11 +36,30 @@ variants = [
 """A tenth of the users is split between two bundles."""
 
 
+class Revision:
+    """Of the experiments that `config` makes now.
+
+    Tests that share a server have one each: what was removed comes back under a higher one only.
+    """
+
+    now = 1
+    _next = count(10, 10)
+
+    @classmethod
+    @contextmanager
+    def anew(cls) -> Iterator[None]:
+        """A higher one inside the block."""
+        cls.now = next(cls._next)
+        yield
+        cls.now = 1
+
+
 def config(text: str = RAMPED, **experiment: object) -> ExperimentConfig:
     """A configuration whose first experiment has these values."""
     raw = parse_config(text).model_dump()
-    if experiment:
-        raw["domains"][0]["layers"][0]["experiments"][0].update(experiment)
+    for domain in raw["domains"]:
+        values = {"revision": Revision.now, **experiment}
+        domain["layers"][0]["experiments"][0].update(values)
     return ExperimentConfig.model_validate(raw)
 
 

@@ -1,7 +1,6 @@
 """`cascade experiments` against a real server."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -10,17 +9,10 @@ from click.testing import CliRunner
 
 from abtest.split.config import parse_config
 from abtest.split.experiment import State
+from abtest.split.toml import to_toml
 from cli import main
-from tests.serving.experiments.configs import EVERYBODY, RAMPED, config, in_force, put
+from tests.serving.experiments.configs import EVERYBODY, config, in_force, put
 from tests.serving.world import ServerProcess, free_port
-
-
-@pytest.fixture
-def http(server: ServerProcess) -> Iterator[httpx.Client]:
-    """A client of the server, in which nothing is tried."""
-    with httpx.Client(base_url=server.url, timeout=30) as client:
-        put(client, config(EVERYBODY)).raise_for_status()
-        yield client
 
 
 def experiments(url: str, *words: str | Path, code: int = 0, answer: str | None = None) -> str:
@@ -33,7 +25,7 @@ def experiments(url: str, *words: str | Path, code: int = 0, answer: str | None 
 
 def test_apply_ramp_and_ship(http: httpx.Client, server: ServerProcess, tmp_path: Path) -> None:
     file, url = tmp_path / "experiments.toml", server.url
-    file.write_text(RAMPED)
+    file.write_text(to_toml(config()))
     assert experiments("", "check", file) == f"{file} is right: 1 experiments, 0 holdouts\n"
     before = in_force(http)
     shown = experiments(url, "apply", file, "--dry-run")

@@ -1,7 +1,6 @@
 """Experiments over HTTP, on a real server: reading, changing, refusals, the audit trail."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -10,22 +9,31 @@ import pytest
 from abtest.split.config import ExperimentConfig
 from abtest.split.movement import Move, Movement, moved
 from abtest.split.splitter import Splitter
+from abtest.split.toml import to_toml
 from serving.experiments.preview import SAMPLE
 from tests.serving.bundles.answers import metric, refusal, wait_until
-from tests.serving.experiments.configs import EVERYBODY, RAMPED, act, body, config, in_force, put
+from tests.serving.experiments.configs import (
+    EVERYBODY,
+    RAMPED,
+    Revision,
+    act,
+    body,
+    config,
+    in_force,
+    put,
+)
 from tests.serving.world import ServerProcess
-
-DRAFT = config(state="draft")
 
 
 @pytest.fixture
-def http(server: ServerProcess) -> Iterator[httpx.Client]:
+def http(http: httpx.Client) -> httpx.Client:
     """A client of the server, in which the draft is in force."""
-    with httpx.Client(base_url=server.url, timeout=30) as client:
-        if in_force(client)["config_sha"] != DRAFT.sha:
-            put(client, config(EVERYBODY)).raise_for_status()
-            put(client, DRAFT).raise_for_status()
-        yield client
+    put(http, draft()).raise_for_status()
+    return http
+
+
+def draft() -> ExperimentConfig:
+    return config(state="draft")
 
 
 def changed(response: httpx.Response) -> dict[str, Any]:
@@ -66,7 +74,7 @@ def test_a_configuration_is_put_and_read(http: httpx.Client) -> None:
 
 
 def test_who_moves_is_told_of_made_up_users_and_of_those_asked_about(http: httpx.Client) -> None:
-    old, new = Splitter(DRAFT), Splitter(config())
+    old, new = Splitter(draft()), Splitter(config())
     expected = moved(old, new, SAMPLE, now_us=0)
     units = [f"user{n}" for n in range(200)]
     done = changed(put(http, config(), units=units, dry_run=True))
@@ -106,11 +114,11 @@ def test_every_action(http: httpx.Client) -> None:
     def experiment() -> Any:  # noqa: ANN401
         return configuration(http).experiment("ranker")
 
-    first = in_force(http)["revision"]
+    first, own = in_force(http)["revision"], Revision.now
     changed(act(http, "ranker", "aa"))
-    assert (experiment().state, experiment().revision) == ("aa", 1)
+    assert (experiment().state, experiment().revision) == ("aa", own)
     changed(act(http, "ranker", "start", note="the platform splits evenly"))
-    assert (experiment().state, experiment().revision) == ("running", 2)
+    assert (experiment().state, experiment().revision) == ("running", own + 1)
     done = changed(act(http, "ranker", "ramp", share=0.25, dry_run=True))
     assert {move["before"] for move in done["movement"]["moves"]} == {None}
     assert experiment().slots == ((0, 1000),)
@@ -196,7 +204,7 @@ def test_an_outdated_change_says_who_came_first(http: httpx.Client, server: Serv
     before = metric(server, 'cascade_experiment_changes_total{outcome="outdated",way="http"}')
     old = in_force(http)["revision"]
     changed(put(http, config(), note="first"))
-    sent = {"revision": old, "config": body(DRAFT)}
+    sent = {"revision": old, "config": body(draft())}
     response = http.put("/v1/experiments", json=sent)
     assert refusal(response, 409).startswith(
         f"revision == {old} is not the newest: revision {old + 1} was made by '127.0.0.1' at 20"
@@ -226,10 +234,10 @@ def test_an_edit_of_the_file_comes_after_what_was_put(
 ) -> None:
     changed(put(http, config()))
     path = server.data_dir / "experiments.toml"
-    path.write_text(RAMPED.replace("[0, 1000]", "[0, 500]"))
+    path.write_text(to_toml(config(slots=((0, 500),))))
     wait_until(lambda: in_force(http)["fault"])
-    assert "slots shrank or moved at revision 1" in in_force(http)["fault"]
-    path.write_text(RAMPED.replace("[0, 1000]", "[0, 2000]"))
+    assert "slots shrank or moved at revision" in in_force(http)["fault"]
+    path.write_text(to_toml(config(slots=((0, 2000),))))
     wait_until(lambda: in_force(http)["by"] == "file")
     now = in_force(http)
     assert now["fault"] is None

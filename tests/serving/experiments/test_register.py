@@ -185,6 +185,23 @@ def test_what_cannot_be_in_force_is_not_written(
     with_workers(store, tmp_path, use)
 
 
+def test_what_was_removed_comes_back_under_a_new_revision(store: Store, tmp_path: Path) -> None:
+    async def use(_: redis.asyncio.Redis, workers: tuple[Worker, Worker]) -> None:
+        one, two = workers
+        await one.put(config(), 1)
+        await one.put(config(EVERYBODY), 2)
+        await two.register.follow()
+        for dry_run in (False, True):
+            with pytest.raises(ExperimentError, match="was in force up to revision 1 and was remo"):
+                await two.put(config(), 3, dry_run=dry_run)
+        with pytest.raises(ExperimentError, match="was in force up to revision 1 and was removed"):
+            await two.edit(config(), B)
+        assert await two.put(config(revision=2), 3) == 4
+        assert two.register.version.retired == {}
+
+    with_workers(store, tmp_path, use)
+
+
 def test_a_version_that_a_worker_cannot_serve_is_told_of_and_tried_again(
     store: Store, tmp_path: Path
 ) -> None:
