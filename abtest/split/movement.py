@@ -57,7 +57,9 @@ def moved(
         before = old.assign(unit, now_us=now_us, attributes=attributes)
         after = new.assign(unit, now_us=now_us, attributes=attributes)
         seen += 1
-        changed += before.params != after.params
+        # A parameter that is declared anew had its default all the time.
+        had = {**new.config.defaults, **before.params}
+        changed += any(had[name] != value for name, value in after.params.items())
         was, now = _variants(before), _variants(after)
         for place in {**was, **now}:
             if was.get(place) != now.get(place):

@@ -6,6 +6,7 @@ from abtest.split.splitter import Splitter
 from tests.abtest.split.settings import (
     NOON_US,
     UNITS,
+    arm,
     config,
     experiment,
     layer,
@@ -48,6 +49,17 @@ def test_shipping_changes_parameters_of_those_outside_too() -> None:
     movement = moved(Splitter(before), Splitter(ship(before, "x", "new")), UNITS, NOON_US)
     stay = sum(name == "new" for name in variants(splits(before)).values())
     assert movement.changed == len(UNITS) - stay
+
+
+def test_a_parameter_that_is_declared_changes_nobody_until_a_variant_sets_it() -> None:
+    for speed in (5, 9):
+        arms = [arm("old"), arm("new", bundle="new", speed=speed)]
+        defaults = {"bundle": "default", "num": 20, "speed": 5}
+        after = config(layer(experiment("x", variants=arms)), defaults=defaults)
+        movement = moved(Splitter(one()), Splitter(after), UNITS, NOON_US)
+        new = sum(name == "new" for name in variants(splits(after)).values())
+        assert movement.changed == (0 if speed == 5 else new)
+        assert movement.moves == ()
 
 
 def test_who_changes_experiments_is_told_in_both() -> None:
