@@ -22,7 +22,8 @@ from rich.progress import track
 from benchmarks import hardware
 from benchmarks.statistics.picture import draw
 from benchmarks.statistics.rate import Rate
-from benchmarks.statistics.studies import STUDIES, Study
+from benchmarks.statistics.studies import STUDIES
+from benchmarks.statistics.study import Study
 
 PAGE, PICTURE, NUMBERS = "statistics.md", "statistics.png", "statistics.json"
 PACKAGES = ("numpy", "scipy", "tea-tasting")

@@ -1,19 +1,23 @@
-"""Studies: each simulates experiments whose truth is known, and counts what the analysis says."""
+"""Studies: each simulates experiments whose truth is known, and counts what the analysis says.
 
-from collections.abc import Callable, Iterator
+Here are those of one effect at a time; `many` has those of several at once.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from abtest.analysis.metric import Metric
 from abtest.analysis.sample import Sample, Values
 from abtest.analysis.statistics.comparison import compare, compare_values
-from abtest.analysis.statistics.effect import Effect, Interval
 from abtest.analysis.statistics.guard import guard
 from abtest.analysis.statistics.looks import left_sequence, looks, significant
 from abtest.analysis.statistics.planning import plan
 from abtest.analysis.statistics.quantile import quantile
 from abtest.analysis.statistics.sequential import always_valid
+from benchmarks.statistics.many import days, segments, variants
 from benchmarks.statistics.rate import Rate, count
+from benchmarks.statistics.study import ARM, COVERAGE, LEVEL, Study, certain, generators, holds
 from benchmarks.statistics.world import (
     CLICK_RATE,
     CLICK_RATE_CUPED,
@@ -27,32 +31,13 @@ from benchmarks.statistics.world import (
     revenue,
 )
 
-LEVEL = (0.04, 0.06)
-COVERAGE = (0.94, 0.96)
-ARM = 5_000
 LOOKS = 100
-
-Study = Callable[[int], list[Rate]]
-
-
-def _generators(runs: int, seed: int) -> Iterator[np.random.Generator]:
-    for child in np.random.SeedSequence(seed).spawn(runs):
-        yield np.random.default_rng(child)
-
-
-def _certain(effect: Effect | None) -> Effect:
-    assert effect is not None, "the simulated arms are large and vary"
-    return effect
-
-
-def _holds(interval: Interval, truth: float) -> bool:
-    return interval.low <= truth <= interval.high
 
 
 def reading(runs: int) -> list[Rate]:
     """A/A tests on revenue, read once, at every look, and by the confidence sequence."""
     fixed, peeking, sequence = [], [], []
-    for generator in _generators(runs, 1):
+    for generator in generators(runs, 1):
         sample = revenue(generator, 2 * ARM)._replace(covariate=None)
         treated = generator.random(2 * ARM) < 0.5
         order = np.arange(2 * ARM) * LOOKS // (2 * ARM)
@@ -74,7 +59,7 @@ def misplanned(runs: int) -> list[Rate]:
     rates = []
     for planned in (ARM // 5, 20 * ARM):
         found = []
-        for generator in _generators(runs, 2):
+        for generator in generators(runs, 2):
             sample = revenue(generator, 2 * ARM)._replace(covariate=None)
             treated = generator.random(2 * ARM) < 0.5
             order = np.arange(2 * ARM) * LOOKS // (2 * ARM)
@@ -89,13 +74,13 @@ def covering(runs: int) -> list[Rate]:
     """Intervals of revenue with a true lift of 10 %, plain, adjusted, and always valid."""
     truth = _expected_revenue() * 0.1
     plain, adjusted, relative, always = [], [], [], []
-    for generator in _generators(runs, 3):
+    for generator in generators(runs, 3):
         old, new = revenue(generator, ARM), revenue(generator, ARM, factor=1.1)
-        effect = _certain(compare(REVENUE, "new", new, old))
-        plain.append(_holds(effect.interval, truth))
+        effect = certain(compare(REVENUE, "new", new, old))
+        plain.append(holds(effect.interval, truth))
         assert effect.relative_interval is not None
-        relative.append(_holds(effect.relative_interval, 0.1))
-        adjusted.append(_holds(_certain(compare(REVENUE_CUPED, "new", new, old)).interval, truth))
+        relative.append(holds(effect.relative_interval, 0.1))
+        adjusted.append(holds(certain(compare(REVENUE_CUPED, "new", new, old)).interval, truth))
         both, treated = pooled(new, old)
         order = generator.permutation(2 * ARM) * LOOKS // (2 * ARM)
         seen = looks(both, treated, order, LOOKS, adjusted=False)
@@ -111,17 +96,17 @@ def covering(runs: int) -> list[Rate]:
 
 def _expected_revenue() -> float:
     """Mean of `revenue`, by its own law, with an error of far less than an interval's length."""
-    samples = (revenue(generator, 10**6).numerator for generator in _generators(20, 99))
+    samples = (revenue(generator, 10**6).numerator for generator in generators(20, 99))
     return float(np.mean([sample.mean() for sample in samples]))
 
 
 def skewed(runs: int) -> list[Rate]:
     """A/A tests on very skewed revenue, 1 % buyers and sigma 2, as it is and capped."""
     plain, capped = [], []
-    for generator in _generators(runs, 4):
+    for generator in generators(runs, 4):
         arms = [revenue(generator, 2 * ARM, buyers=0.01, sigma=2) for _ in range(2)]
-        plain.append(_certain(compare(REVENUE, "new", *arms)).p_value < 0.05)
-        capped.append(_certain(compare(REVENUE_CAPPED, "new", *arms)).p_value < 0.05)
+        plain.append(certain(compare(REVENUE, "new", *arms)).p_value < 0.05)
+        capped.append(certain(compare(REVENUE_CAPPED, "new", *arms)).p_value < 0.05)
     name = "very skewed revenue, A/A"
     return [
         count(name, "finds an effect (too rarely: conservative)", plain, (0, 0.06)),
@@ -132,12 +117,12 @@ def skewed(runs: int) -> list[Rate]:
 def clustering(runs: int) -> list[Rate]:
     """A/A tests on click rate: by unit, as it must be, and by impression, as it must not."""
     by_unit, adjusted, by_impression = [], [], []
-    for generator in _generators(runs, 5):
+    for generator in generators(runs, 5):
         arms = [clicks(generator, ARM // 2) for _ in range(2)]
-        by_unit.append(_certain(compare(CLICK_RATE, "new", *arms)).p_value < 0.05)
-        adjusted.append(_certain(compare(CLICK_RATE_CUPED, "new", *arms)).p_value < 0.05)
+        by_unit.append(certain(compare(CLICK_RATE, "new", *arms)).p_value < 0.05)
+        adjusted.append(certain(compare(CLICK_RATE_CUPED, "new", *arms)).p_value < 0.05)
         each = [_unclustered(arm) for arm in arms]
-        by_impression.append(_certain(compare(REVENUE, "new", *each)).p_value < 0.05)
+        by_impression.append(certain(compare(REVENUE, "new", *each)).p_value < 0.05)
     name = "click rate, A/A"
     return [
         count(name, "clustered by unit, finds an effect", by_unit, LEVEL),
@@ -160,12 +145,12 @@ def quantiles(runs: int) -> list[Rate]:
         metric = latency(level)
         truth = 0.1 * _expected_latency(level)
         clustered, apart = [], []
-        for generator in _generators(runs, 6):
+        for generator in generators(runs, 6):
             new, old = latencies(generator, 1_500, factor=1.1), latencies(generator, 1_500)
-            effect = _certain(compare_values(metric, "new", new, old))
-            clustered.append(_holds(effect.interval, truth))
-            alone = _certain(compare_values(metric, "new", _alone(new), _alone(old)))
-            apart.append(_holds(alone.interval, truth))
+            effect = certain(compare_values(metric, "new", new, old))
+            clustered.append(holds(effect.interval, truth))
+            alone = certain(compare_values(metric, "new", _alone(new), _alone(old)))
+            apart.append(holds(alone.interval, truth))
         name = f"latency p{round(100 * level)}, 10 % slower"
         rates.append(count(name, "interval clustered by unit holds the truth", clustered, COVERAGE))
         rates.append(count(name, "by answer (wrong), holds it", apart, (0, 0.93)))
@@ -188,7 +173,7 @@ def watched_quantiles(runs: int) -> list[Rate]:
     rates, units = [], 1_500
     for level in (0.5, 0.99):
         found = []
-        for generator in _generators(runs, 7):
+        for generator in generators(runs, 7):
             arms = [latencies(generator, units) for _ in range(2)]
             found.append(any(_sequence_left(arms, n, level, 2 * units) for n in _steps(units, 20)))
         name = f"latency p{round(100 * level)}, A/A, 20 looks"
@@ -210,7 +195,7 @@ def _sequence_left(arms: list[Values], units: int, level: float, planned: int) -
         return False
     error = float(np.hypot(parts[0].standard_error, parts[1].standard_error))
     held = always_valid(parts[0].value - parts[1].value, error, (units, units), planned)
-    return held is not None and not _holds(held, 0.0)
+    return held is not None and not holds(held, 0.0)
 
 
 def guarding(runs: int) -> list[Rate]:
@@ -221,7 +206,7 @@ def guarding(runs: int) -> list[Rate]:
         (0.75, "a variant that loses a quarter is stopped", (0.8, 1.0)),
     ):
         found = []
-        for generator in _generators(runs, 8):
+        for generator in generators(runs, 8):
             arms = [revenue(generator, 2 * ARM, factor=f) for f in (factor, 1.0)]
             found.append(any(_stopped(REVENUE, arms, n) for n in _steps(2 * ARM, 10)))
         rates.append(count("guardrail on revenue, 10 looks", what, found, band))
@@ -249,11 +234,11 @@ def planned(runs: int) -> list[Rate]:
     ):
         units = plan(metric, history, relative_effect=0.1).units_per_variant
         found = []
-        for generator in _generators(runs, 9):
+        for generator in generators(runs, 9):
             old, new = revenue(generator, units), revenue(generator, units, factor=factor)
             if factor == 1:
                 new = new._replace(numerator=new.numerator + lift)
-            found.append(_certain(compare(metric, "new", new, old)).p_value < 0.05)
+            found.append(certain(compare(metric, "new", new, old)).p_value < 0.05)
         what = f"found with {units:,} units a variant, planned for 80 % power"
         rates.append(count(f"revenue, lift 10 %, {name}", what, found, band))
     return rates
@@ -269,4 +254,7 @@ STUDIES: tuple[Study, ...] = (
     watched_quantiles,
     guarding,
     planned,
+    variants,
+    segments,
+    days,
 )

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.statistics.__main__ import main
+from benchmarks.statistics.many import days, segments, variants
 from benchmarks.statistics.rate import Rate
 from benchmarks.statistics.studies import (
-    Study,
     clustering,
     covering,
     guarding,
@@ -19,6 +19,7 @@ from benchmarks.statistics.studies import (
     reading,
     watched_quantiles,
 )
+from benchmarks.statistics.study import Study
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,9 @@ from benchmarks.statistics.studies import (
         (watched_quantiles, 20),
         (guarding, 10),
         (planned, 60),
+        (variants, 100),
+        (segments, 40),
+        (days, 40),
     ],
 )
 def test_rates_are_in_their_bands(study: Study, runs: int) -> None:
