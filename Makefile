@@ -38,9 +38,11 @@ $(STAMP): pyproject.toml $(wildcard operators/kernels/cpu/*.cpp operators/kernel
 demo: $(STAMP)
 	$(BIN)/cascade demo --data-dir $(DATA_DIR)
 
-# Tests, doctests and the blocks of the README; a process a core, so one thread in each.
+# Tests, doctests and the blocks of the README; a process a core, so one thread in each. Bytecode is
+# written whatever the environment says: the tests start hundreds of processes that import the same.
 test: $(STAMP)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses logical --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest \
+	  --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff format --check $(SOURCES)

@@ -10,7 +10,7 @@ import pytest
 from abtest.events import EVENT_ADAPTER, ConversionEvent, RankingEvent
 from tests.serving.world import EXPERIMENTS, ServerProcess
 from tests.shop import write_config, write_shop
-from tests.test_cli import cascade
+from tests.test_cli import output
 
 KEY = "dftopk-vs-baseline"
 
@@ -18,20 +18,20 @@ KEY = "dftopk-vs-baseline"
 @pytest.mark.slow
 def test_a_shop_of_its_own_comes_through_every_command(tmp_path: Path) -> None:
     var = tmp_path / "var"
-    cascade("data", write_shop(tmp_path / "tables"), "--data-dir", var)
+    output("data", write_shop(tmp_path / "tables"), "--data-dir", var)
     data = ("--data", var / "data" / "village-shop" / "prepared")
     for arm in ("baseline", "dftopk"):
         run = var / "runs" / arm
-        cascade("train", write_config(tmp_path, arm), *data, "--out", run)
-        cascade("export", run, *data, "--out", var / "bundles" / arm)
+        output("train", write_config(tmp_path, arm), *data, "--out", run)
+        output("export", run, *data, "--out", var / "bundles" / arm)
     (var / "experiments.toml").write_text(EXPERIMENTS)
     server = ServerProcess(var)
     server.start()
-    cascade("replay", *data, "--url", server.url, "--json", tmp_path / "replay.json")
-    beside, _ = cascade("report", KEY, "--data-dir", var, "--json")
+    output("replay", *data, "--url", server.url, "--json", tmp_path / "replay.json")
+    beside = output("report", KEY, "--data-dir", var, "--json")
     assert server.stop() == 0
-    text, _ = cascade("report", KEY, "--data-dir", var)
-    alone, _ = cascade("report", KEY, "--data-dir", var, "--json")
+    text = output("report", KEY, "--data-dir", var)
+    alone = output("report", KEY, "--data-dir", var, "--json")
     assert untimed(alone) == untimed(beside)
     assert f"page: {var / 'reports' / KEY}.html" in text
     assert (var / "reports" / f"{KEY}.html").read_text().startswith("<!")

@@ -146,9 +146,11 @@ def test_the_wheel_holds_every_module_and_data_file(
     copy_sources(tmp_path)
     for name in ("demo.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
-    if compiler == "none":
-        monkeypatch.setenv("CC", "/nowhere/cc")
-        monkeypatch.setenv("CXX", "/nowhere/c++")
+    for variable, name in (("CC", "cc"), ("CXX", "c++")):
+        hasty = tmp_path / f"hasty-{name}"  # what is built is looked for, and not run
+        hasty.write_text(f'#!/bin/sh\nexec {name} "$@" -O0\n')
+        hasty.chmod(0o755)
+        monkeypatch.setenv(variable, f"/nowhere/{name}" if compiler == "none" else str(hasty))
     build = "import setuptools.build_meta as b; print(b.build_wheel('.'))"
     built = run(sys.executable, "-c", build, cwd=tmp_path)
     assert built.returncode == 0, built.stderr

@@ -22,12 +22,11 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_killed_at_random_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     write_world(tmp_path)
-    result = run(tmp_path, ROOT, kills=10, seed=3, tick=lambda _: None)
-    assert sum(result.kills.values()) == 10
-    assert set(result.kills) == {"master", "worker", "background", "store"}
+    result = run(tmp_path, ROOT, kills=4, seed=3, tick=lambda _: None)
+    assert result.kills == {"master": 1, "worker": 1, "background": 1, "store": 1}
     assert result.restarts >= result.kills["master"]
-    assert result.answers > 20
-    assert result.events > 60
+    assert result.answers > 10
+    assert result.events > 30
     assert result.sent_micros > 0
     assert result.clean, result
 

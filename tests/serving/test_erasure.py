@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
+from tests.serving.patience import SLOW_STORE, answered, body
 from tests.serving.world import ServerProcess, write_world
 
 UNIT, OTHER = "Unit-To-Erase-7f3a", "Unit-That-Stays-91bc"
@@ -28,8 +29,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def visit(http: httpx.Client, unit: str, name: str) -> None:
-    http.put(f"/v1/users/{unit}", json={"features": {"taste": "red"}}).raise_for_status()
-    answer = http.post("/v1/recommend", json={"user_id": unit, "num": 2}).json()
+    user = {"features": {"taste": "red"}}
+    answered(lambda: http.put(f"/v1/users/{unit}", json=user)).raise_for_status()
+    answer = body(lambda: http.post("/v1/recommend", json={"user_id": unit, "num": 2}))
     event = {
         "event_id": name,
         "type": "click",
@@ -37,8 +39,8 @@ def visit(http: httpx.Client, unit: str, name: str) -> None:
         "request_id": answer["request_id"],
         "item_id": answer["items"][0]["item_id"],
     }
-    reply = http.post("/v1/events", json={"events": [event]}).json()
-    assert reply["accepted"] == 1
+    reply = body(lambda: http.post("/v1/events", json={"events": [event]}), 202)
+    assert reply["accepted"] == 1, reply
 
 
 def found_in(data_dir: Path, text: str) -> list[str]:
@@ -67,7 +69,7 @@ def events_of(data_dir: Path, unit: str) -> int:
 def wait_for_completion(http: httpx.Client, unit: str, server: ServerProcess) -> dict[str, Any]:
     deadline = time.monotonic() + 40
     while True:
-        receipt: dict[str, Any] = http.get(f"/v1/units/{unit}/erasure").json()
+        receipt = body(lambda: http.get(f"/v1/units/{unit}/erasure"))
         if receipt["state"] == "complete":
             return receipt
         assert time.monotonic() < deadline, (receipt, server.log_path.read_text())
@@ -76,7 +78,7 @@ def wait_for_completion(http: httpx.Client, unit: str, server: ServerProcess) ->
 
 def test_nothing_of_an_erased_unit_is_left(served: ServerProcess) -> None:
     with httpx.Client(base_url=served.url, timeout=10) as http:
-        unknown = http.get(f"/v1/units/{UNIT}/erasure")
+        unknown = answered(lambda: http.get(f"/v1/units/{UNIT}/erasure"))
         assert unknown.status_code == 404
         assert unknown.json()["detail"] == (
             f"no erasure of unit {UNIT!r} was asked for; send DELETE /v1/units/UNIT first"
@@ -93,12 +95,11 @@ def test_nothing_of_an_erased_unit_is_left(served: ServerProcess) -> None:
         assert {"events", "valkey", "journal"} <= places
         visit(http, UNIT, "gone-late")  # is in the stream, at most
 
-        begun = http.delete(f"/v1/units/{UNIT}")
-        assert begun.status_code == 202
-        again = http.delete(f"/v1/units/{UNIT}")
-        assert again.json()["id"] == begun.json()["id"]
+        begun = body(lambda: http.delete(f"/v1/units/{UNIT}"), 202)
+        again = body(lambda: http.delete(f"/v1/units/{UNIT}"), 202)
+        assert again["id"] == begun["id"]
         receipt = wait_for_completion(http, UNIT, served)
-        assert receipt["id"] == begun.json()["id"]
+        assert receipt["id"] == begun["id"]
         assert 12 <= receipt["removed_events"] <= 14
         assert found_in(served.data_dir, UNIT) == []
         assert events_of(served.data_dir, OTHER) == 12
@@ -107,8 +108,9 @@ def test_nothing_of_an_erased_unit_is_left(served: ServerProcess) -> None:
             assert len(answers) == 6
             assert not store.exists("erasures:pending")
 
-        assert http.post("/v1/recommend", json={"user_id": UNIT}).json()["degraded"] == []
-        anew = http.delete(f"/v1/units/{UNIT}").json()
+        newcomer = body(lambda: http.post("/v1/recommend", json={"user_id": UNIT}))
+        assert set(newcomer["degraded"]) <= SLOW_STORE, newcomer
+        anew = body(lambda: http.delete(f"/v1/units/{UNIT}"), 202)
         assert anew["id"] != receipt["id"]
         assert wait_for_completion(http, UNIT, served)["id"] == anew["id"]
         assert found_in(served.data_dir, UNIT) == []

@@ -21,6 +21,7 @@ from abtest.events import EVENT_ADAPTER, ClickEvent, Event, RankingEvent
 from abtest.log.archive import archive
 from serving.settings import Settings
 from serving.state.store import Store
+from tests.serving.patience import body
 from tests.serving.world import ServerProcess, free_port
 
 TS = "2026-03-01T12:00:00Z"
@@ -82,7 +83,7 @@ def valkey_pid(data_dir: Path) -> int:
 def wait_until_whole(url: str) -> None:
     """Until the store is back and has everything."""
     deadline = time.monotonic() + 20
-    while (found := httpx.get(f"{url}/readyz").json())["degraded"]:
+    while (found := body(lambda: httpx.get(f"{url}/readyz", timeout=20)))["degraded"]:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.serving.patience import SLOW_STORE
 from tests.serving.world import ServerProcess, write_world
 
 CLIENTS = 12
@@ -62,7 +63,9 @@ def test_more_than_fits_is_turned_away_at_once_and_told_when_to_come_back(
     assert refused.json()["detail"].startswith(
         f"{UNDER_WAY} requests are under way and {UNDER_WAY} is the most; try again"
     )
-    assert all(r.json()["degraded"] == [] for r in found if r.status_code == 200)
+    # None is cheaper for it, though the store of a busy machine may be slow.
+    degraded = {why for r in found if r.status_code == 200 for why in r.json()["degraded"]}
+    assert degraded <= SLOW_STORE
     # Afterwards there is room again.
     assert httpx.post(f"{narrow.url}/v1/recommend", json={"user_id": "u"}).status_code == 200
     shed = f'route="/v1/recommend",status="503"}} {float(statuses[503])}'

@@ -10,8 +10,6 @@ An item that is put into a spare row has the number of its row, and the taste of
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +22,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from tests.serving.forked import Forked
 from training.bundle import (
     AVAILABLE,
     EMBEDDINGS,
@@ -247,7 +246,7 @@ class ServerProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = data_dir / "server.log"
         self._settings = settings
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
 
     def start(self) -> None:
         environment = os.environ | {
@@ -257,18 +256,7 @@ class ServerProcess:
             "OMP_NUM_THREADS": "1",
             **{f"CASCADE_{name.upper()}": value for name, value in self._settings.items()},
         }
-        program = (
-            "import logging; logging.basicConfig(level='INFO')\n"
-            "from serving.master import serve; from serving.settings import Settings\n"
-            "serve(Settings())"
-        )
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", program],
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = Forked(self.log_path, environment)
         self.wait_until_ready()
 
     def wait_until_ready(self, timeout_s: float = 90.0) -> None:

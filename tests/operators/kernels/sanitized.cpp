@@ -99,8 +99,11 @@ int main() {
   for (int set = 0; set <= cascade_instruction_set(); ++set)
     for (const int64_t n : lengths)
       for (int kind = 0; kind < 9; ++kind)
-        for (const bool masked : {false, true})
+        for (const bool masked : {false, true}) {
+          // The longest rows take nearly all the time: their kinds take turns with the mask.
+          if (n > 20000 && masked == ((n + kind) % 2 == 0)) continue;
           round_of(set, n < 1000 ? 1 + below(6) : 1 + below(2), n, kind, masked);
+        }
   std::puts("done");
   return 0;
 }

@@ -71,7 +71,10 @@ def bisection(x: Tensor, k: Tensor, tau: float, family: str) -> Tensor:
     for _ in range(130):
         middle = low / 2 + high / 2
         up = excess(x - middle, k, tau, family) > 0
+        before = low, high
         low, high = torch.where(up, middle, low), torch.where(up, high, middle)
+        if torch.equal(low, before[0]) and torch.equal(high, before[1]):
+            break
     return low
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from serving.api.dashboard import PAGE, POLICY, read_files
 from serving.api.keys import ADMIN, EXPERIMENTS, KEYS_FILE, RECOMMEND, new_key, write_keys
+from tests.serving.patience import body
 from tests.serving.world import ServerProcess
 
 FOLDER = Path(__file__).parents[3] / "abtest" / "dashboard"
@@ -89,9 +90,9 @@ def recommend(http: httpx.Client, user: str) -> dict[str, Any]:
 
 
 def recent(http: httpx.Client, key: str = KEY, **query: int) -> list[dict[str, Any]]:
-    found = http.get("/v1/events/recent", params={"experiment": key, **query})
-    assert found.status_code == 200, found.text
-    events: list[dict[str, Any]] = found.json()["events"]
+    asked: dict[str, str | int] = {"experiment": key, **query}
+    found = body(lambda: http.get("/v1/events/recent", params=asked))
+    events: list[dict[str, Any]] = found["events"]
     return events
 
 
@@ -106,7 +107,7 @@ def test_recent_events_are_newest_first_and_of_the_experiment_only(http: httpx.C
     http.post("/v1/events", json={"events": [event]})
     deadline = time.monotonic() + 10
     while len(found := [e for e in recent(http) if e["unit"] == "feed-1"]) < 2:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, found
         time.sleep(0.02)  # the log hands over to the store
     bought, answered = found
     (given,) = answer["experiments"]

@@ -11,7 +11,7 @@ import httpx
 from tests.serving.bundles.candidates import write_damaged_bundle, write_scoreless_bundle
 from tests.serving.world import ServerProcess, write_tiny_bundle, write_world
 
-PATIENCE_S = 15
+PATIENCE_S = 60
 EVERYBODY = 'version = 1\n[defaults]\nbundle = "baseline"\n'
 
 

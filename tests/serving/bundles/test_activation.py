@@ -22,6 +22,7 @@ from tests.serving.bundles.answers import (
     served,
     wait_until,
 )
+from tests.serving.patience import SLOW_STORE
 from tests.serving.world import N_ITEMS, ServerProcess, write_tiny_bundle
 
 
@@ -169,6 +170,11 @@ def test_restart_after_a_crash_serves_what_was_activated(
     assert answer(http) == UPSIDE_DOWN
 
 
+def is_whole(response: httpx.Response) -> bool:
+    """Whether nothing is missing but for the store, which may be slow for reasons of its own."""
+    return SLOW_STORE.issuperset(response.json()["degraded"])
+
+
 class Load:
     """Requests without pause from several threads, each with a connection of its own."""
 
@@ -199,7 +205,7 @@ class Load:
             while not self._stop.is_set():
                 body = {"user_id": f"u{number}", "num": N_ITEMS}
                 response = http.post("/v1/recommend", json=body, headers=headers)
-                if response.status_code != 200 or response.json()["degraded"]:
+                if response.status_code != 200 or not is_whole(response):
                     self.failures.append(response.text)
                     return
                 said = response.json()

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from abtest.split.config import ExperimentConfig, parse_config
+from tests.serving.patience import body as asked
 
 EVERYBODY = 'version = 1\n[defaults]\nbundle = "baseline"\n'
 
@@ -69,8 +70,7 @@ def body(found: ExperimentConfig) -> dict[str, Any]:
 
 
 def in_force(http: httpx.Client) -> dict[str, Any]:
-    found: dict[str, Any] = http.get("/v1/experiments").raise_for_status().json()
-    return found
+    return asked(lambda: http.get("/v1/experiments"))
 
 
 def put(http: httpx.Client, found: ExperimentConfig, **also: object) -> httpx.Response:

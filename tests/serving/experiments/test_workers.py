@@ -25,6 +25,7 @@ from serving.settings import Settings
 from serving.telemetry.metrics import Metrics
 from tests.serving.bundles.answers import wait_until
 from tests.serving.experiments.configs import RAMPED, act, body, config, in_force, put
+from tests.serving.patience import body as asked
 from tests.serving.test_faults import valkey_pid, wait_until_whole
 from tests.serving.world import ServerProcess, write_world
 
@@ -99,8 +100,8 @@ def served(data_dir: Path) -> Iterator[Callable[..., ServerProcess]]:
 
 def revisions(server: ServerProcess) -> set[int]:
     """Of the workers: each new connection is the next one's."""
-    asked = (httpx.get(f"{server.url}/v1/experiments", timeout=30) for _ in range(2 * WORKERS))
-    return {response.json()["revision"] for response in asked}
+    url = f"{server.url}/v1/experiments"
+    return {asked(lambda: httpx.get(url, timeout=30))["revision"] for _ in range(2 * WORKERS)}
 
 
 def everywhere(server: ServerProcess, revision: int) -> bool:
