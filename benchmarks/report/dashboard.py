@@ -42,8 +42,9 @@ def measure(data_dir: Path, root: Path, runs: int) -> tuple[Page, ...]:
         port: int = probe.getsockname()[1]
     command = [sys.executable, "-m", "cli", "serve", "--device", "cpu", "--port", str(port)]
     command += ["--data-dir", str(data_dir.absolute())]
+    environment = shared_environment(root) | {"CASCADE_REPORT_INTERVAL_S": "1"}
     log = data_dir / "server.log"
-    with Processes(command, shared_environment(root), root, log) as processes:
+    with Processes(command, environment, root, log) as processes:
         _wait_for_reports(processes, port)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(
