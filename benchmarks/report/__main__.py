@@ -84,7 +84,11 @@ def measured(data: Path, size: Size, runs: int, about: tuple[str, ...]) -> Found
     rows = [Row("roll up everything", 1, measure("roll_up", place))]
     (data / newest.name).rename(newest)
     rows.append(Row("roll up one file more", 1, measure("roll_up", place)))
-    steps = (("read a report's numbers", "read_inputs"), ("find nothing new", "roll_up"))
+    steps = (
+        ("read a report's numbers", "read_inputs"),
+        ("make the report", "make_report"),
+        ("find nothing new", "roll_up"),
+    )
     costs: dict[str, list[Cost]] = {name: [] for name, _ in steps}
     for _ in track(range(runs), "reading"):
         for name, step in steps:
@@ -131,8 +135,10 @@ def page(found: Found) -> str:
         ),
         "",
         "*Read a report's numbers*: counts and percentiles of every variant, every built-in metric "
-        f"of every unit, the first one at the end of each day, of each day alone and by segment. "
-        f"{REPORT} is the whole command, from the start of the interpreter to the written page.",
+        "of every unit, the first one at the end of each day, of each day alone and by segment. "
+        "*Make the report* is that and all that is computed of it, in a process that has its "
+        f"libraries, as the server's background process has; {REPORT} is the whole command, from "
+        "the start of the interpreter to the written page.",
         "",
         *_dashboard_lines(found.pages),
     ]

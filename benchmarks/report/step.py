@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,7 +15,10 @@ from abtest.analysis.metrics_file import load_metrics
 from abtest.analysis.readings.readings import read
 from abtest.analysis.readings.rollup import update
 from abtest.analysis.readings.subject import Subject
-from benchmarks.report.log import KEY, VARIANTS
+from abtest.report.making import Archive, make
+from abtest.report.trial import trial
+from abtest.split.config import parse_config
+from benchmarks.report.log import EXPERIMENTS, KEY, VARIANTS
 
 
 class Cost(NamedTuple):
@@ -55,7 +59,13 @@ def read_inputs(place: Place) -> None:
             readings.sample(primary, variant, segment=("country", country))
 
 
-STEPS: Final = {"roll_up": roll_up, "read_inputs": read_inputs}
+def make_report(place: Place) -> None:
+    """The report, as the background process makes it."""
+    archive = Archive(place.events, place.rollups, load_metrics(), None)
+    make(archive, trial(parse_config(EXPERIMENTS), KEY), as_of=datetime.now(UTC))
+
+
+STEPS: Final = {"roll_up": roll_up, "read_inputs": read_inputs, "make_report": make_report}
 
 
 def measure(step: str, place: Place) -> Cost:

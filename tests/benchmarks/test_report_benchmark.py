@@ -26,6 +26,7 @@ def test_it_reads_what_it_wrote(tmp_path: Path) -> None:
         "roll up everything",
         "roll up one file more",
         "read a report's numbers",
+        "make the report",
         "find nothing new",
         f"`cascade report {KEY}`",
     ]

@@ -20,7 +20,8 @@ def skewness(values: Float64) -> float:
     spread = float(np.mean(centred**2)) ** 0.5
     if not spread > 1e-12 * float(np.abs(values).max(initial=0.0)):
         return 0.0
-    return float(np.mean((centred / spread) ** 3))
+    scaled = centred / spread
+    return float(np.mean(scaled * scaled * scaled))  # a power would take ten times as long
 
 
 def linearised(sample: Sample) -> Float64:
