@@ -1,6 +1,7 @@
 """What holds for every test: seeds, one thread, and a reason where a GPU is missing."""
 
 import random
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +15,9 @@ from training.trainer import train
 
 hypothesis.settings.register_profile("seeded", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("seeded")
+
+# What a shell starts with `&` ignores SIGINT, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
