@@ -21,7 +21,7 @@ def skewness(values: Float64) -> float:
     if not spread > 1e-12 * float(np.abs(values).max(initial=0.0)):
         return 0.0
     scaled = centred / spread
-    return float(np.mean(scaled * scaled * scaled))  # a power would take ten times as long
+    return float(np.mean(scaled * scaled * scaled))  # `** 3` is far slower
 
 
 def linearised(sample: Sample) -> Float64:
