@@ -185,14 +185,3 @@ def test_missing_folder_is_said_at_once(server: ServerProcess, tmp_path: Path) -
     code, errors = finish(start_replay(tmp_path / "no", server.url, tmp_path / "out"))
     assert code == 2
     assert "no/trips.parquet does not exist; make a replay folder with" in errors
-
-
-def test_closed_loop_load_runs_clean(server: ServerProcess) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless",
-         "--host", server.url, "--users", "4", "--spawn-rate", "4", "--run-time", "2s",
-         "--only-summary"],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert any(isinstance(e, ConversionEvent) for e in log_of(server))
