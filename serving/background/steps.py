@@ -47,7 +47,7 @@ def steps(settings: Settings) -> tuple[Step, ...]:
     )
 
 
-# Libraries are imported where they are used: a step that is never due loads nothing.
+# Libraries are imported where they are used: a step that has nothing to do loads nothing.
 
 
 def _archive(place: Place) -> Mapping[str, int]:
@@ -57,6 +57,8 @@ def _archive(place: Place) -> Mapping[str, int]:
 
 
 def _report(place: Place) -> Mapping[str, int]:
+    if not any(place.settings.events_dir.glob("day=*/*.parquet")):
+        return {}
     from serving.reports.step import make_reports
 
     return make_reports(place.settings)

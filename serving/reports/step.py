@@ -45,8 +45,6 @@ def make_reports(settings: Settings) -> Mapping[str, int]:
         redis.RedisError: the store is away, so it is not known which experiments are in force.
         ExperimentError, MetricError, CurrencyError: a declaration cannot be read.
     """
-    if not any(settings.events_dir.glob("day=*/*.parquet")):
-        return {}
     return asyncio.run(_make_reports(settings))
 
 

@@ -214,14 +214,8 @@ def test_a_report_that_cannot_be_made_is_told_and_keeps_the_old(
     assert read_index(folder).entries == {}
 
 
-def test_without_archived_events_nothing_is_done(tmp_path: Path) -> None:
-    assert make_reports(Settings(data_dir=tmp_path)) == {}
-
-
 def test_without_the_store_nobody_knows_what_is_in_force(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1/0")
-    (tmp_path / "events" / "day=2026-01-01").mkdir(parents=True)
-    (tmp_path / "events" / "day=2026-01-01" / "a.parquet").touch()
     with pytest.raises(redis.RedisError):
         make_reports(settings)
 
