@@ -9,7 +9,7 @@ Legend: B requests, U user fields, C context columns, L history length, N candid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,10 +28,12 @@ DERIVED_CONTEXT = (HOUR, WEEKDAY)
 
 US_PER_DAY = 86_400_000_000
 _US_PER_HOUR = 3_600_000_000
+_LARGEST_KEY = np.uint64(2**64 - 1)
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 UInt64 = NDArray[np.uint64]
+Time = TypeVar("Time", int, Int64)
 
 
 class CategoricalField(BaseModel):
@@ -108,9 +110,15 @@ def derived_context(ts_us: Int64) -> Int64:
     Returns:
         int64 [B, 2]: hour 0 to 23, weekday 0 (Monday) to 6.
     """
-    hours = ts_us // _US_PER_HOUR % 24
-    weekdays = (ts_us // US_PER_DAY + 3) % 7  # 1970-01-01 was a Thursday
-    return np.stack([hours, weekdays], axis=1)
+    return np.stack([_hour(ts_us), _weekday(ts_us)], axis=1)
+
+
+def _hour(ts_us: Time) -> Time:
+    return ts_us // _US_PER_HOUR % 24
+
+
+def _weekday(ts_us: Time) -> Time:
+    return (ts_us // US_PER_DAY + 3) % 7  # 1970-01-01 was a Thursday
 
 
 def pack_history(
@@ -167,8 +175,9 @@ class ItemIndex:
             raise ValueError(f"item id {repeated!r} occurs twice; ids must be unique")
         keys = item_keys(self.item_ids)
         order = np.argsort(keys)
-        self._sorted_keys = keys[order]
-        self._sorted_rows = order.astype(np.int64) + 1
+        # The largest key ends the list, so that every search finds a place within it.
+        self._sorted_keys = np.append(keys[order], _LARGEST_KEY)
+        self._sorted_rows: Int64 = np.append(order + 1, OOV)
 
     def __len__(self) -> int:
         """Number of rows, the unknown item included."""
@@ -180,11 +189,10 @@ class ItemIndex:
 
     def rows_of_keys(self, keys: UInt64) -> Int64:
         """Rows of history keys, `OOV` where this bundle does not know the item."""
-        if len(self._sorted_keys) == 0:
-            return np.zeros(len(keys), dtype=np.int64)
-        positions = np.minimum(np.searchsorted(self._sorted_keys, keys), len(self._sorted_keys) - 1)
-        found = self._sorted_keys[positions] == keys
-        return np.where(found, self._sorted_rows[positions], OOV)
+        places = self._sorted_keys.searchsorted(keys)
+        rows: Int64 = self._sorted_rows.take(places)
+        rows[self._sorted_keys.take(places) != keys] = OOV
+        return rows
 
 
 class HistoryIndex(Protocol):
@@ -225,24 +233,23 @@ def encode_requests(
     B, L = len(requests), schema.history_length
     rows_BL = np.zeros((B, L), dtype=np.int64)
     age_days_BL = np.zeros((B, L), dtype=np.float32)
-    lengths_B = np.zeros(B, dtype=np.int64)
-    for b, request in enumerate(requests):
+    lengths = []
+    for request, rows_L, age_days_L in zip(requests, rows_BL, age_days_BL, strict=True):
         keys, ts_us = _newest_first(request, L)
-        rows_BL[b, : len(keys)] = items.rows_of_keys(keys)
-        age_days_BL[b, : len(keys)] = (request.ts_us - ts_us) / US_PER_DAY
-        lengths_B[b] = len(keys)
-    declared_BC = [encode_fields(schema.context, request.context) for request in requests]
-    now_B = np.array([request.ts_us for request in requests], dtype=np.int64)
-    context_BC = np.concatenate(
-        [np.array(declared_BC, dtype=np.int64).reshape(B, -1), derived_context(now_B)], axis=1
-    )
-    user_BU = [encode_fields(schema.user, request.user) for request in requests]
+        rows_L[: len(keys)] = items.rows_of_keys(keys)
+        age_days_L[: len(keys)] = (request.ts_us - ts_us) / US_PER_DAY
+        lengths.append(len(keys))
+    user = [encode_fields(schema.user, request.user) for request in requests]
+    context = [
+        [*encode_fields(schema.context, r.context), _hour(r.ts_us), _weekday(r.ts_us)]
+        for r in requests
+    ]
     return RequestTensors(
-        user_BU=torch.tensor(user_BU, dtype=torch.int64),
-        context_BC=torch.from_numpy(context_BC),
+        user_BU=torch.tensor(user, dtype=torch.int64),
+        context_BC=torch.tensor(context, dtype=torch.int64),
         history_rows_BL=torch.from_numpy(rows_BL),
         history_age_days_BL=torch.from_numpy(age_days_BL),
-        history_len_B=torch.from_numpy(lengths_B),
+        history_len_B=torch.tensor(lengths, dtype=torch.int64),
         snapshot_B=torch.zeros(B, dtype=torch.int64),
     )
 
@@ -253,7 +260,7 @@ def _newest_first(request: RawRequest, length: int) -> tuple[UInt64, Int64]:
     if (ts_us[1:] < ts_us[:-1]).any():
         order = np.argsort(ts_us, kind="stable")
         keys, ts_us = keys[order], ts_us[order]
-    end = int(np.searchsorted(ts_us, request.ts_us))
+    end = int(ts_us.searchsorted(request.ts_us))
     start = max(0, end - length)
     return keys[start:end][::-1], ts_us[start:end][::-1]
 

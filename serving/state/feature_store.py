@@ -75,12 +75,7 @@ class _Packed(NamedTuple):
     def unpack(self, degraded: tuple[str, ...] = ()) -> UserState:
         history = np.frombuffer(self.history, dtype=RECORD)
         features: dict[str, str | None] = orjson.loads(self.features) if self.features else {}
-        return UserState(
-            features,
-            history["key"].astype(np.uint64),
-            history["ts_us"].astype(np.int64),
-            degraded,
-        )
+        return UserState(features, history["key"], history["ts_us"], degraded)
 
 
 _NOTHING = _Packed(None, b"")
