@@ -138,6 +138,10 @@ class TestItemIndex:
         assert self.index.rows_of_keys(keys).tolist() == [3, OOV, 1, 3]
         assert self.index.rows_of_keys(keys[:0]).tolist() == []
 
+    def test_keys_above_and_below_all_others_are_unknown(self) -> None:
+        outside = np.array([0, 2**64 - 1], dtype=np.uint64)
+        assert self.index.rows_of_keys(outside).tolist() == [OOV, OOV]
+
     def test_an_empty_index_knows_nothing(self) -> None:
         assert ItemIndex([]).rows_of_keys(item_keys(["tea"])).tolist() == [OOV]
 
