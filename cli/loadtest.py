@@ -20,7 +20,7 @@ from cli.command import WrongInput, main, path_option
 PRESETS = ("smoke", "knee", "spike", "ramp", "soak", "all")
 LOCUSTFILE = Path(__file__).parent.parent / "loadtest" / "locustfile.py"
 START_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
 
 
 class NotRun(click.ClickException):

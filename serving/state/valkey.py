@@ -27,6 +27,8 @@ MAX_SOCKET_PATH_BYTES = 100
 
 START_TIMEOUT_S = 60.0
 """Reading a large append-only file takes this long at most."""
+STOP_TIMEOUT_S = 30.0
+"""Syncing the append-only file to a busy disk takes this long at most; then it is killed."""
 
 CONFIG = {
     "appendonly": "yes",
@@ -109,7 +111,7 @@ class EmbeddedValkey:
         """Stop the Valkey if it is ours, and forget it."""
         if self._lock is not None:
             if self._server is not None:
-                self._server.stop()
+                self._server.stop(timeout=STOP_TIMEOUT_S)
                 self._server = None
             elif self._ping() is not _Reply.NONE:
                 # Returns when the connection closes, which is when the process has ended.
