@@ -101,7 +101,7 @@ def aa(
     from abtest.report.sizing import render_false_positives
 
     declared, history = _history(data_dir, metric, days, until)
-    sample = history.sample(declared)
+    taken = history.taken(declared)
     done = 0
     with bar("A/A") as progress:
 
@@ -111,7 +111,7 @@ def aa(
             progress(done, runs)
 
         found = false_positives(
-            declared, sample, runs=runs, number_looks=looks, seed=seed, progress=advance
+            declared, taken, runs=runs, number_looks=looks, seed=seed, progress=advance
         )
     click.echo(
         found.model_dump_json(indent=1) if as_json else render_false_positives(found, declared)
@@ -130,8 +130,6 @@ def _history(
         raise click.UsageError(
             f"--metric {name!r} is not declared; known are {', '.join(sorted(archive.metrics))}"
         )
-    if archive.metrics[name].quantile is not None:
-        raise click.UsageError(f"--metric {name!r} is a quantile; take a mean or a ratio")
     archived_config(chosen)
     last: date | None = None if until is None else until.date()
     with bar("rolling up") as progress:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from abtest.analysis.metrics_file import load_metrics
 from abtest.analysis.statistics.effect import FalsePositives, Interval
 from abtest.report.model import Report
 from abtest.report.sizing import Sizing, days_until, verdict
@@ -13,6 +14,8 @@ from cli import main
 from serving.settings import Settings
 from serving.state.store import Store
 from tests.abtest.traffic import KEY, append, archived, config, world
+
+METRICS = load_metrics()
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +81,6 @@ def test_plan_says_how_many_units(data_dir: Path) -> None:
 def test_plan_and_aa_say_what_is_wrong(data_dir: Path, tmp_path: Path) -> None:
     wrong = run("plan", "--data-dir", data_dir, "--metric", "profit", code=2)
     assert "--metric 'profit' is not declared; known are " in wrong
-    quantile = run("plan", "--data-dir", data_dir, "--metric", "latency_p99", code=2)
-    assert "--metric 'latency_p99' is a quantile; take a mean or a ratio" in quantile
     early = run("aa", "--data-dir", data_dir, "--until", "2020-01-01", code=2)
     assert "holds no answer from 2019-12-05 to 2020-01-01; name other days" in early
     nothing = run("aa", "--data-dir", tmp_path, code=2)
@@ -94,20 +95,47 @@ def test_aa_tells_whether_the_error_rates_hold(data_dir: Path) -> None:
     assert found.always_valid <= found.fixed + 0.05
     out = run(*words)
     assert "60 A/A experiments on 600 units of history" in out
-    assert verdict(found) in " ".join(out.split())
+    assert verdict(found, METRICS["revenue_per_unit"]) in " ".join(out.split())
+
+
+def test_a_quantile_is_planned_and_tried_out(data_dir: Path) -> None:
+    words = ("--data-dir", data_dir, "--days", 9, "--metric", "latency_p50")
+    planned = Sizing.model_validate_json(run("plan", *words, "--effect", 0.05, "--json"))
+    assert planned.plan.metric == "latency_p50"
+    assert planned.table[2].relative_effect == pytest.approx(0.05, rel=0.02)
+    out = run("plan", *words, "--effect", 0.05)
+    assert f"planned_units = {planned.planned_units}  #" in out
+    assert "CUPED" not in out
+    tried = run("aa", *words, "--runs", 40, "--looks", 5)
+    assert "40 A/A experiments on 600 units of history" in tried
 
 
 @pytest.mark.parametrize(
-    ("fixed", "always", "start"),
+    ("fixed", "always", "start", "advice"),
     [
-        ((0.03, 0.07), (0.0, 0.04), "The platform's error rates hold on this metric."),
-        ((0.01, 0.04), (0.0, 0.04), "The platform's error rates hold. The fixed-horizon test is"),
-        ((0.06, 0.09), (0.0, 0.04), "The fixed-horizon test errs too often on this metric"),
-        ((0.03, 0.07), (0.06, 0.1), "The always-valid intervals err too often on this metric"),
+        ((0.03, 0.07), (0.0, 0.04), "The platform's error rates hold on this metric.", ""),
+        (
+            (0.01, 0.04),
+            (0.0, 0.04),
+            "The platform's error rates hold. The fixed-horizon test is",
+            "; cap the metric to find more",
+        ),
+        (
+            (0.06, 0.09),
+            (0.0, 0.04),
+            "The fixed-horizon test errs too often on this metric",
+            "cap it (cap_quantile in metrics.toml)",
+        ),
+        (
+            (0.03, 0.07),
+            (0.06, 0.1),
+            "The always-valid intervals err too often on this metric",
+            "Cap it (cap_quantile in metrics.toml)",
+        ),
     ],
 )
 def test_the_verdict_follows_the_intervals(
-    fixed: tuple[float, float], always: tuple[float, float], start: str
+    fixed: tuple[float, float], always: tuple[float, float], start: str, advice: str
 ) -> None:
     spans = [Interval(low=low, high=high) for low, high in (fixed, always)]
     found = FalsePositives(
@@ -116,7 +144,14 @@ def test_the_verdict_follows_the_intervals(
         always_valid=0.02, always_valid_interval=spans[1],
         peeking=0.3, peeking_interval=spans[0],
     )  # fmt: skip
-    assert verdict(found).startswith(start)
+    told = verdict(found, METRICS["revenue_per_unit"])
+    assert told.startswith(start)
+    assert advice in told
+    # Of means only is there a cap.
+    for name in ("click_rate", "latency_p99"):
+        told = verdict(found, METRICS[name])
+        assert told.startswith(start)
+        assert "cap" not in told.lower()
 
 
 def test_days_follow_how_the_history_filled() -> None:

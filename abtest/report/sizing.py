@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from abtest.analysis.metric import Frozen, Metric
+from abtest.analysis.metric import Frozen, Kind, Metric
 from abtest.analysis.readings.history import History
 from abtest.analysis.statistics.effect import ALPHA, FalsePositives, Interval, Plan
 from abtest.analysis.statistics.planning import detectable_effect, plan
@@ -56,7 +56,7 @@ def size(
     """Plan an experiment by history.
 
     Args:
-        metric: a mean or a ratio.
+        metric: what decides.
         history: over about as many days as the experiment would run.
         relative_effect: smallest effect worth finding, as a share of the value.
         power: chance to find it.
@@ -66,8 +66,8 @@ def size(
     Raises:
         AnalysisError: a number is out of range, or history says too little about the metric.
     """
-    sample, new_units = history.sample(metric), history.units_per_day()
-    found = plan(metric, sample, relative_effect=relative_effect, power=power, variants=variants)
+    taken, new_units = history.taken(metric), history.units_per_day()
+    found = plan(metric, taken, relative_effect=relative_effect, power=power, variants=variants)
     planned = variants * found.units_per_variant
     rows = (max(2, round(found.units_per_variant * multiple)) for multiple in _MULTIPLES)
     return Sizing(
@@ -82,7 +82,7 @@ def size(
                 units=variants * each,
                 days=days_until(variants * each, new_units, share),
                 relative_effect=detectable_effect(
-                    metric, sample, units_per_variant=each, power=power, variants=variants
+                    metric, taken, units_per_variant=each, power=power, variants=variants
                 ),
             )
             for each in rows
@@ -128,12 +128,12 @@ def render_sizing(found: Sizing, metric: Metric) -> str:
             f"{found.variants} variants, to find {percent(made.relative_effect, signed=True)} with "
             f"{100 * made.power:.0f} % power"
         ),
-        Text(" ".join(_advice(found))),
+        Text(" ".join(_advice(found, metric))),
         _detectable_table(found),
     )
 
 
-def _advice(found: Sizing) -> Iterator[str]:
+def _advice(found: Sizing, metric: Metric) -> Iterator[str]:
     days = found.plan.days
     if days is None:
         yield "No new units came of late, so there is no saying how long that takes."
@@ -147,9 +147,9 @@ def _advice(found: Sizing) -> Iterator[str]:
             "again with more --days, or start with a smaller wish."
         )
     saved = found.plan.variance_reduction
-    if saved is None:
+    if saved is None and metric.kind is not Kind.QUANTILE:
         yield "CUPED saves nothing here: no unit was there before these days."
-    else:
+    elif saved is not None:
         yield f"CUPED takes {percent(saved)} of the variance away, and so many units less."
 
 
@@ -181,26 +181,30 @@ def render_false_positives(found: FalsePositives, metric: Metric) -> str:
     return _render(
         Text(f"{metric.title}: {found.runs:,} A/A experiments on {found.units:,} units of history"),
         grid,
-        Text(verdict(found)),
+        Text(verdict(found, metric)),
     )
 
 
-def verdict(found: FalsePositives) -> str:
+def verdict(found: FalsePositives, metric: Metric) -> str:
     """Whether the platform's error rates hold, in a sentence or two."""
+    can_be_capped = metric.kind is Kind.MEAN
     if found.always_valid_interval.low > ALPHA:
+        remedy = "Cap it (cap_quantile in metrics.toml), or take" if can_be_capped else "Take"
         return (
-            "The always-valid intervals err too often on this metric: do not let it decide. Cap it "
-            "(cap_quantile in metrics.toml), or take another."
+            "The always-valid intervals err too often on this metric: do not let it decide. "
+            f"{remedy} another."
         )
     if found.fixed_interval.low > ALPHA:
+        remedy = "cap it (cap_quantile in metrics.toml), " if can_be_capped else ""
         return (
-            "The fixed-horizon test errs too often on this metric: cap it (cap_quantile in "
-            "metrics.toml), plan more units, or take another."
+            f"The fixed-horizon test errs too often on this metric: {remedy}plan more units, or "
+            "take another."
         )
     if found.fixed_interval.high < ALPHA:
+        remedy = "; cap the metric to find more" if can_be_capped else ""
         return (
             "The platform's error rates hold. The fixed-horizon test is cautious here, as skewed "
-            "metrics make it: it finds less than planned; cap the metric to find more."
+            f"metrics make it: it finds less than planned{remedy}."
         )
     return "The platform's error rates hold on this metric."
 

@@ -50,6 +50,10 @@ class History:
         """A quantile's values."""
         return self.panel.values(metric, self._chosen(until), None, until)
 
+    def taken(self, metric: Metric) -> Sample | Values:
+        """What statistics of the metric take: `values` of a quantile, else a `sample`."""
+        return self.sample(metric) if metric.quantile is None else self.values(metric)
+
     def _chosen(self, until: date | None) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         last = len(self.days) if until is None else (until - self.days[0]).days
         return self.first_days <= last

@@ -108,18 +108,13 @@ def compare_values(
     Raises:
         AnalysisError: the metric is not a quantile, or values are not finite.
     """
-    if metric.kind is not Kind.QUANTILE or metric.quantile is None:
-        raise AnalysisError(
-            f"metric {metric.name}: kind == {metric.kind} must be quantile to compare values; "
-            "compare its samples"
-        )
-    for name, arm in ((variant, treatment), ("the control", control)):
-        _check_finite(metric, name, arm.values)
-    new, old = quantile(treatment, metric.quantile), quantile(control, metric.quantile)
+    treated, level = fitted_values(metric, treatment, variant)
+    controlled, _ = fitted_values(metric, control, "the control")
+    new, old = quantile(treated, level), quantile(controlled, level)
     if new is None or old is None:
         return None
-    values = (new.value * metric.scale, old.value * metric.scale)
-    errors = (new.standard_error * metric.scale, old.standard_error * metric.scale)
+    values = (new.value, old.value)
+    errors = (new.standard_error, old.standard_error)
     found = wald(values, errors)
     if found is None:
         return None
@@ -162,6 +157,22 @@ def fitted(metric: Metric, sample: Sample, name: str) -> Sample:
         )
     _check_finite(metric, name, *(column for column in used if column is not None))
     return used
+
+
+def fitted_values(metric: Metric, values: Values, name: str) -> tuple[Values, float]:
+    """The values, scaled and checked, and the level of the quantile.
+
+    Raises:
+        AnalysisError: the metric is not a quantile, or a value is not finite.
+    """
+    if metric.quantile is None:
+        raise AnalysisError(
+            f"metric {metric.name}: kind == {metric.kind} must be quantile to compare values; "
+            "compare its samples"
+        )
+    _check_finite(metric, name, values.values)
+    scaled = values.values if metric.scale == 1 else values.values * metric.scale
+    return values._replace(values=scaled), metric.quantile
 
 
 def _check_finite(metric: Metric, name: str, *columns: np.ndarray) -> None:

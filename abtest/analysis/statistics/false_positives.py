@@ -3,15 +3,22 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from abtest.analysis.metric import Metric
-from abtest.analysis.sample import Sample
+from abtest.analysis.sample import Int64, Sample, Values
 from abtest.analysis.statistics.aggregates import adjustable
 from abtest.analysis.statistics.capping import cap
-from abtest.analysis.statistics.comparison import fitted
+from abtest.analysis.statistics.comparison import fitted, fitted_values
 from abtest.analysis.statistics.effect import CONFIDENCE, AnalysisError, FalsePositives, Interval
-from abtest.analysis.statistics.looks import left_sequence, looks, significant
+from abtest.analysis.statistics.looks import (
+    Looks,
+    left_sequence,
+    looks,
+    quantile_looks,
+    significant,
+)
 from abtest.analysis.statistics.sequential import FEWEST_UNITS
 
 FEWEST_HISTORY = 4 * FEWEST_UNITS
@@ -20,7 +27,7 @@ FEWEST_HISTORY = 4 * FEWEST_UNITS
 
 def false_positives(
     metric: Metric,
-    sample: Sample,
+    taken: Sample | Values,
     *,
     runs: int = 1000,
     number_looks: int = 100,
@@ -34,8 +41,8 @@ def false_positives(
     adjusted as they declare it; the confidence sequence is tightest at all units.
 
     Args:
-        metric: a mean or a ratio.
-        sample: units of history.
+        metric: what is tested.
+        taken: units of history; values of a quantile.
         runs: experiments, at least 1.
         number_looks: of each, at least 1.
         seed: of the random numbers.
@@ -49,11 +56,11 @@ def false_positives(
     for name, given in (("runs", runs), ("number_looks", number_looks)):
         if given < 1:
             raise AnalysisError(f"{name} == {given} must be at least 1")
-    history = _history(metric, sample)
-    total, generator = len(history.numerator), np.random.default_rng(seed)
+    total, at_looks = _test(metric, taken, number_looks)
+    generator = np.random.default_rng(seed)
     fixed = peeking = outside = 0
     for treated, first_look in _splits(total, number_looks, runs, generator):
-        seen = looks(history, treated, first_look, number_looks, adjusted=adjustable(history))
+        seen = at_looks(treated, first_look)
         found = significant(seen)
         fixed += bool(found[-1])
         peeking += bool(found.any())
@@ -74,20 +81,38 @@ def false_positives(
     )
 
 
-def _history(metric: Metric, sample: Sample) -> Sample:
-    used = fitted(metric, sample, "history")
-    if len(used.numerator) < FEWEST_HISTORY:
+Test = Callable[[NDArray[np.bool_], Int64], Looks]
+"""From whether each unit is treated, and the first look that sees it."""
+
+
+def _test(metric: Metric, taken: Sample | Values, number_looks: int) -> tuple[int, Test]:
+    """Units of history, and the test of any split of them."""
+    units = taken.number_units if isinstance(taken, Values) else len(taken.numerator)
+    if units < FEWEST_HISTORY:
         raise AnalysisError(
-            f"metric {metric.name}: history has {len(used.numerator)} units, an A/A test needs at "
-            f"least {FEWEST_HISTORY}; take more days"
+            f"metric {metric.name}: history has {units} units, an A/A test needs at least "
+            f"{FEWEST_HISTORY}; take more days"
         )
+    if isinstance(taken, Values):
+        values, level = fitted_values(metric, taken, "history")
+        _check_varies(metric, values.values)
+        return units, lambda treated, first_look: quantile_looks(
+            values, level, treated, first_look, number_looks
+        )
+    used = fitted(metric, taken, "history")
     if metric.cap_quantile is not None:
         used = cap(used, used, metric.cap_quantile)[0]
-    if not np.ptp(used.numerator) > 0:
+    _check_varies(metric, used.numerator)
+    return units, lambda treated, first_look: looks(
+        used, treated, first_look, number_looks, adjusted=adjustable(used)
+    )
+
+
+def _check_varies(metric: Metric, numbers: np.ndarray) -> None:
+    if not len(numbers) or not np.ptp(numbers) > 0:
         raise AnalysisError(
             f"metric {metric.name}: history must differ between units; take more days"
         )
-    return used
 
 
 def _splits(

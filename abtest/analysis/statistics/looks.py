@@ -1,7 +1,8 @@
-"""Looks: Welch's test, as `compare` does it, at many moments of one experiment at once.
+"""Looks: the tests of `compare` and `compare_values` at many moments of one experiment.
 
-An A/A test repeats an experiment a thousand times with a hundred looks each. What the test needs
-are sums, and the sums of a look are those of the looks before it and of the units that came since.
+An A/A test repeats an experiment a thousand times with a hundred looks each. What Welch's test
+needs are sums, and the sums of a look are those of the looks before it and of the units that came
+since. Quantiles are found anew at each look.
 """
 
 from itertools import combinations_with_replacement
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from abtest.analysis.sample import Float64, Int64, Sample
+from abtest.analysis.sample import Float64, Int64, Sample, Values
 from abtest.analysis.statistics.effect import ALPHA
+from abtest.analysis.statistics.quantile import quantile
 from abtest.analysis.statistics.sequential import FEWEST_UNITS, half_width
 
 
@@ -60,6 +62,42 @@ def looks(
         products[..., i, j] = products[..., j, i] = until(columns[i] * columns[j])
     with np.errstate(divide="ignore", invalid="ignore"):
         return _test(units, sums, products, centres, ratio=sample.denominator is not None)
+
+
+def quantile_looks(
+    values: Values, level: float, treated: NDArray[np.bool_], first_look: Int64, number: int
+) -> Looks:
+    """Test at each look a quantile of the events of the units that came until then.
+
+    Args:
+        values: of U units of both arms.
+        level: of the quantile, in (0, 1).
+        treated: [U] whether the unit is in the treatment.
+        first_look: [U] the first look that sees the unit, in [0, number).
+        number: L.
+    """
+    found = np.full((number, 2, 2), np.nan)
+    units = np.zeros((number, 2), np.int64)
+    for arm in (0, 1):
+        # Units are numbered as they come, so that those of a look are the first ones.
+        members = np.flatnonzero(treated == arm)
+        members = members[np.argsort(first_look[members], kind="stable")]
+        places = np.full(values.number_units, -1, np.int64)
+        places[members] = np.arange(len(members))
+        came = places[values.units]
+        events, came = values.values[came >= 0], came[came >= 0]
+        units[:, arm] = np.searchsorted(first_look[members], np.arange(number), side="right")
+        for look, count in enumerate(units[:, arm].tolist()):
+            seen = came < count
+            one = quantile(Values(events[seen], came[seen], count), level)
+            if one is not None:
+                found[look, arm] = one
+    return Looks(
+        difference=found[:, 1, 0] - found[:, 0, 0],
+        standard_error=np.hypot(found[:, 0, 1], found[:, 1, 1]),
+        freedom=np.full(number, np.inf),
+        units=units,
+    )
 
 
 def _test(

@@ -1,22 +1,32 @@
 """Planning: how many units a test needs, and what so many units can show."""
 
 import math
-from typing import Any
+from typing import NamedTuple, cast
 
 import numpy as np
+from scipy.stats import norm
 
 from abtest.analysis.metric import Metric
-from abtest.analysis.sample import Sample
+from abtest.analysis.sample import Sample, Values
 from abtest.analysis.statistics.aggregates import adjustable, aggregates, engine, explained
 from abtest.analysis.statistics.capping import cap
-from abtest.analysis.statistics.comparison import fitted
+from abtest.analysis.statistics.comparison import fitted, fitted_values
 from abtest.analysis.statistics.difference import value
 from abtest.analysis.statistics.effect import ALPHA, POWER, AnalysisError, Plan
+from abtest.analysis.statistics.quantile import quantile
+
+
+class _Quantile(NamedTuple):
+    """A quantile of history."""
+
+    value: float
+    deviation: float
+    """Standard error of the quantile of one unit's events: that of n units is this over sqrt(n)."""
 
 
 def plan(
     metric: Metric,
-    sample: Sample,
+    taken: Sample | Values,
     *,
     relative_effect: float,
     power: float = POWER,
@@ -30,8 +40,8 @@ def plan(
     against the control at alpha / (variants - 1), which is what Holm's first step asks.
 
     Args:
-        metric: a mean or a ratio.
-        sample: units of history, over a time as long as the test's.
+        metric: what decides.
+        taken: units of history, over a time as long as the test's; values of a quantile.
         relative_effect: smallest effect worth finding, as a share of the value: 0.02, or -0.02.
         power: chance to find it, in (0, 1).
         alpha: chance to find one that is not there, in (0, 1).
@@ -39,8 +49,8 @@ def plan(
         units_per_day: new units a day that come into the test.
 
     Raises:
-        AnalysisError: a number is out of range, or history has fewer than two units, no variation
-            or a value that is not above zero.
+        AnalysisError: a number is out of range, or history has fewer than two units, no variation,
+            a value that is not above zero, or too few events for the quantile.
 
     Source: two-sided normal test of two means of equal variance; Cohen (1988), *Statistical Power
     Analysis*, chapter 2. Below 50 units a variant Student's test asks for one or two more; its
@@ -53,17 +63,14 @@ def plan(
     _check(power, alpha, variants)
     if units_per_day is not None and not units_per_day > 0:
         raise AnalysisError(f"units_per_day == {units_per_day} must be above 0; leave it out")
-    history = _history(metric, sample)
-    needed = _solve(
-        history, "n_obs", rel_effect_size=relative_effect, power=power, alpha=alpha / (variants - 1)
-    )
-    units = math.ceil(needed.n_obs / 2)
-    ratio, saved = history.denominator is not None, None
-    if adjustable(history):
-        saved = explained(aggregates(history), ratio=ratio)
+    history = _history(metric, taken)
+    units = math.ceil(_units(history, relative_effect, power, alpha / (variants - 1)))
+    saved = None
+    if isinstance(history, Sample) and adjustable(history):
+        saved = explained(aggregates(history), ratio=history.denominator is not None)
     return Plan(
         metric=metric.name,
-        baseline=value(history),
+        baseline=history.value if isinstance(history, _Quantile) else value(history),
         relative_effect=relative_effect,
         units_per_variant=units,
         days=None if units_per_day is None else units * variants / units_per_day,
@@ -75,7 +82,7 @@ def plan(
 
 def detectable_effect(
     metric: Metric,
-    sample: Sample,
+    taken: Sample | Values,
     *,
     units_per_variant: int,
     power: float = POWER,
@@ -85,8 +92,8 @@ def detectable_effect(
     """Smallest relative effect that so many units find with that power: the inverse of `plan`.
 
     Args:
-        metric: a mean or a ratio.
-        sample: units of history.
+        metric: what decides.
+        taken: units of history.
         units_per_variant: at least 2.
         power: as in `plan`.
         alpha: as in `plan`.
@@ -98,14 +105,7 @@ def detectable_effect(
     if units_per_variant < 2:
         raise AnalysisError(f"units_per_variant == {units_per_variant} must be at least 2")
     _check(power, alpha, variants)
-    found = _solve(
-        _history(metric, sample),
-        "rel_effect_size",
-        n_obs=2 * units_per_variant,
-        power=power,
-        alpha=alpha / (variants - 1),
-    )
-    return float(found.rel_effect_size)
+    return _effect(_history(metric, taken), units_per_variant, power, alpha / (variants - 1))
 
 
 def _check(power: float, alpha: float, variants: int) -> None:
@@ -118,24 +118,67 @@ def _check(power: float, alpha: float, variants: int) -> None:
         raise AnalysisError(f"variants == {variants} must be at least 2, with the control")
 
 
-def _history(metric: Metric, sample: Sample) -> Sample:
-    used = fitted(metric, sample, "history")
-    if len(used.numerator) < 2:
+def _history(metric: Metric, taken: Sample | Values) -> Sample | _Quantile:
+    units = taken.number_units if isinstance(taken, Values) else len(taken.numerator)
+    if units < 2:
         raise AnalysisError(
-            f"metric {metric.name}: history has {len(used.numerator)} units, a plan needs at least "
-            "2; take more days"
+            f"metric {metric.name}: history has {units} units, a plan needs at least 2; take more "
+            "days"
         )
+    if isinstance(taken, Values):
+        return _quantile(metric, taken)
+    used = fitted(metric, taken, "history")
     if metric.cap_quantile is not None:
         used = cap(used, used, metric.cap_quantile)[0]
     baseline = value(used)
     if not baseline > 0 or not np.ptp(used.numerator) > 0:
-        raise AnalysisError(
-            f"metric {metric.name}: history's value == {baseline:g} must be above 0 and differ "
-            "between units; take more days"
-        )
+        raise _tells_nothing(metric, baseline)
     return used
 
 
-def _solve(sample: Sample, parameter: str, **given: float) -> Any:  # noqa: ANN401
+def _quantile(metric: Metric, values: Values) -> _Quantile:
+    used, level = fitted_values(metric, values, "history")
+    if len(used.values) and not np.ptp(used.values) > 0:
+        raise _tells_nothing(metric, used.values[0])
+    found = quantile(used, level)
+    if found is None:
+        raise AnalysisError(
+            f"metric {metric.name}: history has {len(values.values)} events, too few to tell the "
+            f"{level:g} quantile; take more days"
+        )
+    if not found.value > 0 or not found.standard_error > 0:
+        raise _tells_nothing(metric, found.value)
+    return _Quantile(found.value, found.standard_error * math.sqrt(used.number_units))
+
+
+def _tells_nothing(metric: Metric, baseline: float) -> AnalysisError:
+    return AnalysisError(
+        f"metric {metric.name}: history's value == {baseline:g} must be above 0 and differ "
+        "between units; take more days"
+    )
+
+
+def _units(history: Sample | _Quantile, effect: float, power: float, alpha: float) -> float:
+    """Units a variant that find a relative effect."""
+    if isinstance(history, _Quantile):
+        errors = _errors(power, alpha) * history.deviation / (effect * history.value)
+        return 2 * errors**2
+    return _solve(history, "n_obs", rel_effect_size=effect, power=power, alpha=alpha) / 2
+
+
+def _effect(history: Sample | _Quantile, units: int, power: float, alpha: float) -> float:
+    """Relative effect that so many units a variant find."""
+    if isinstance(history, _Quantile):
+        return _errors(power, alpha) * history.deviation / history.value * math.sqrt(2 / units)
+    return _solve(history, "rel_effect_size", n_obs=2 * units, power=power, alpha=alpha)
+
+
+def _errors(power: float, alpha: float) -> float:
+    """Standard errors that an effect must have to be found."""
+    return float(norm.ppf(1 - alpha / 2) + norm.ppf(power))
+
+
+def _solve(sample: Sample, parameter: str, **given: float) -> float:
     ask = engine(sample, adjusted=adjustable(sample), use_t=False, planned=given)
-    return ask.solve_power_from_aggregates(aggregates(sample), parameter)[0]
+    solved = ask.solve_power_from_aggregates(aggregates(sample), parameter)[0]
+    return cast("float", getattr(solved, parameter))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from abtest.analysis.metric import Kind, Measure, Metric, Value
-from abtest.analysis.sample import Sample
+from abtest.analysis.sample import Sample, Values
 
 MEAN = Metric(
     name="revenue", title="Revenue", numerator=Measure(event="conversion"), covariate_days=0
@@ -49,3 +49,12 @@ def clicks(seed: int, units: int) -> Sample:
         rng.binomial(before, rate).astype(np.float64),
         before.astype(np.float64),
     )
+
+
+def answers(seed: int, units: int, factor: float = 1.0) -> Values:
+    """Times of answers; those of a unit go along with each other."""
+    rng = np.random.default_rng(seed)
+    counts = 1 + rng.poisson(4, units)
+    of_unit = np.repeat(rng.normal(0, 0.6, units), counts)
+    values = factor * np.exp(3 + of_unit + rng.normal(0, 0.3, len(of_unit)))
+    return Values(values, np.repeat(np.arange(units), counts), units)

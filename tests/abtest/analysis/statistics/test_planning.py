@@ -5,10 +5,20 @@ import numpy as np
 import pytest
 from statsmodels.stats.power import TTestIndPower
 
-from abtest.analysis.sample import Sample
+from abtest.analysis.sample import Sample, Values
+from abtest.analysis.statistics.comparison import compare_values
 from abtest.analysis.statistics.effect import AnalysisError
 from abtest.analysis.statistics.planning import detectable_effect, plan
-from tests.abtest.analysis.declared import CAPPED, CUPED, MEAN, P90, RATIO, clicks, revenue
+from tests.abtest.analysis.declared import (
+    CAPPED,
+    CUPED,
+    MEAN,
+    P90,
+    RATIO,
+    answers,
+    clicks,
+    revenue,
+)
 
 HISTORY = revenue(1, 20_000)
 
@@ -80,6 +90,35 @@ def test_capping_and_ratios_are_planned() -> None:
     )
 
 
+def test_planned_units_find_a_quantile_s_effect_as_often_as_planned() -> None:
+    found = plan(P90, answers(1, 20_000), relative_effect=0.08)
+    units, runs = found.units_per_variant, 300
+    p_values = []
+    for run in range(runs):
+        effect = compare_values(
+            P90, "new", answers(2 * run, units, 1.08), answers(2 * run + 1, units)
+        )
+        assert effect is not None
+        p_values.append(effect.p_value)
+    # Three standard errors of a share of 300.
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.8, abs=0.07)
+
+
+def test_units_and_effect_of_a_quantile_are_each_others_inverse() -> None:
+    history = answers(1, 5000)
+    found = plan(P90, history, relative_effect=0.05, variants=3, power=0.9)
+    assert found.baseline == np.quantile(history.values, 0.9)
+    assert found.variance_reduction is None
+    effect = detectable_effect(
+        P90, history, units_per_variant=found.units_per_variant, variants=3, power=0.9
+    )
+    assert effect == pytest.approx(0.05, rel=1e-3)
+    seconds = P90.model_copy(update={"scale": 1e-3})
+    assert plan(seconds, history, relative_effect=0.05, variants=3, power=0.9) == pytest.approx(
+        found.model_copy(update={"baseline": found.baseline / 1000})
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -108,3 +147,12 @@ def test_history_must_tell_something() -> None:
         detectable_effect(MEAN, HISTORY, units_per_variant=1)
     with pytest.raises(AnalysisError, match="kind == quantile must be mean or ratio"):
         plan(P90, HISTORY, relative_effect=0.05)
+    with pytest.raises(AnalysisError, match="kind == mean must be quantile to compare values"):
+        plan(MEAN, answers(1, 800), relative_effect=0.05)
+    with pytest.raises(AnalysisError, match=r"has 5 events, too few to tell the 0.9 quantile"):
+        plan(P90, Values(np.arange(5.0), np.arange(5), 5), relative_effect=0.05)
+    with pytest.raises(AnalysisError, match="history's value == 3 must be above 0 and differ"):
+        plan(P90, Values(np.full(500, 3.0), np.arange(500), 500), relative_effect=0.05)
+    below = Values(np.linspace(-5, 1, 501), np.arange(501), 501)
+    with pytest.raises(AnalysisError, match="history's value == -2 must be above 0 and differ"):
+        plan(P90.model_copy(update={"quantile": 0.5}), below, relative_effect=0.05)

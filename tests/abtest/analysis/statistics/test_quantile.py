@@ -8,16 +8,7 @@ from abtest.analysis.sample import Values
 from abtest.analysis.statistics.comparison import compare_values
 from abtest.analysis.statistics.effect import AnalysisError
 from abtest.analysis.statistics.quantile import quantile
-from tests.abtest.analysis.declared import P90
-
-
-def answers(seed: int, units: int, factor: float = 1.0) -> Values:
-    """Times of answers; those of a unit go along with each other."""
-    rng = np.random.default_rng(seed)
-    counts = 1 + rng.poisson(4, units)
-    of_unit = np.repeat(rng.normal(0, 0.6, units), counts)
-    values = factor * np.exp(3 + of_unit + rng.normal(0, 0.3, len(of_unit)))
-    return Values(values, np.repeat(np.arange(units), counts), units)
+from tests.abtest.analysis.declared import P90, answers
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9])
