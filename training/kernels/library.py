@@ -4,13 +4,13 @@ They are built with the package if there is a C++ compiler. Without them the tor
 """
 
 import ctypes
-import sysconfig
-import warnings
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from operators.kernels import compiled
 
 VERSION = 1
 """What `cascade_training_version` of a library built from the sources here returns."""
@@ -34,18 +34,7 @@ _SIGNATURES = {
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled library, or None and one warning if it is not there or cannot be loaded."""
-    path = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
-    try:
-        return load(path)
-    except OSError as error:
-        reason = "they were not built" if not path.exists() else str(error)
-        warnings.warn(
-            f"the compiled kernels of training cannot be used ({reason}); torch operations, slower "
-            "but equal in result, run instead; install a C++ compiler and then this package again",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
+    return compiled.find(Path(__file__).parent, "training", load)
 
 
 def load(path: Path) -> ctypes.CDLL:
@@ -54,14 +43,7 @@ def load(path: Path) -> ctypes.CDLL:
     Raises:
         OSError: it is missing, is not a library, or was built from other sources.
     """
-    loaded = ctypes.CDLL(str(path))
-    version = getattr(loaded, "cascade_training_version", lambda: None)()
-    if version != VERSION:
-        raise OSError(f"{path.name} has version {version} and must have {VERSION}")
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(loaded, name)
-        function.restype, function.argtypes = result, arguments
-    return loaded
+    return compiled.load(path, "cascade_training_version", VERSION, _SIGNATURES)
 
 
 def takes(*tensors: Tensor) -> bool:

@@ -6,14 +6,14 @@ Legend: B rows, N candidates.
 """
 
 import ctypes
-import sysconfig
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from operators.kernels import compiled
 
 VERSION = 3
 """What `cascade_version` of a library built from the sources here returns."""
@@ -64,19 +64,7 @@ _SIGNATURES = {
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled library, or None and one warning if it is not there or cannot be loaded."""
-    path = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
-    try:
-        return load(path)
-    except OSError as error:
-        reason = "they were not built" if not path.exists() else str(error)
-        warnings.warn(
-            f"the compiled kernels of operators cannot be used ({reason}); torch operations, "
-            "slower but equal in result, run instead; install a C++ compiler and then this "
-            "package again",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
+    return compiled.find(Path(__file__).parent, "operators", load)
 
 
 def load(path: Path) -> ctypes.CDLL:
@@ -85,14 +73,7 @@ def load(path: Path) -> ctypes.CDLL:
     Raises:
         OSError: it is missing, is not a library, or was built from other sources.
     """
-    loaded = ctypes.CDLL(str(path))
-    version = getattr(loaded, "cascade_version", lambda: None)()
-    if version != VERSION:
-        raise OSError(f"{path.name} has version {version} and must have {VERSION}")
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(loaded, name)
-        function.restype, function.argtypes = result, arguments
-    return loaded
+    return compiled.load(path, "cascade_version", VERSION, _SIGNATURES)
 
 
 @cache
