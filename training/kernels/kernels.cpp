@@ -13,32 +13,11 @@
 #include <vector>
 
 #include "../../operators/kernels/cpu/parallel.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define CASCADE_X86 1
-#include <immintrin.h>
-#endif
+#include "../../operators/kernels/cpu/processor.h"
 
 namespace {
 
-constexpr double LOG2E = 1.442695040888963407360;
-
-// 2^f for 0 <= f < 1, relative error below 8e-8: what simd_*.h make powers from.
-constexpr float EXP2_0 = 0.9999999250670458f;
-constexpr float EXP2_1 = 0.6931530731374415f;
-constexpr float EXP2_2 = 0.24015361733005428f;
-constexpr float EXP2_3 = 0.05582631758807206f;
-constexpr float EXP2_4 = 0.008989340340041362f;
-constexpr float EXP2_5 = 0.0018775766705135882f;
-
-// For each byte, the places of its bits, in order: simd_avx2.h packs lanes with it.
-#ifdef CASCADE_X86
-uint8_t COMPRESS_ORDER[256][8];
-#endif
+constexpr uintptr_t LARGE_FROM = 2;  // large pages of an array that are worth asking for
 
 // Memory that starts with a cache line, and that nothing is written to before it is used.
 template <class T>
@@ -108,75 +87,11 @@ struct Gradients {
 
 constexpr int64_t GROUP_FLOATS = 1 << 20;  // what requests of a group may add to the pool
 
-namespace portable {
-#include "../../operators/kernels/cpu/simd_portable.h"
-#include "tiles.h"
-#include "attention.h"
-#include "attention_backward.h"
-}  // namespace portable
-
-#ifdef CASCADE_X86
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,popcnt"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,bmi,popcnt")
-#endif
-namespace avx2 {
-#include "../../operators/kernels/cpu/simd_avx2.h"
-#include "tiles.h"
-#include "attention.h"
-#include "attention_backward.h"
-}  // namespace avx2
-#ifdef __clang__
-#pragma clang attribute pop
-#pragma clang attribute push( \
-    __attribute__((target("avx2,fma,bmi,popcnt,avx512f,avx512dq,avx512bw,avx512vl"))), \
-    apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,bmi,popcnt,avx512f,avx512dq,avx512bw,avx512vl")
-#endif
-namespace avx512 {
-#include "../../operators/kernels/cpu/simd_avx512.h"
-#include "tiles.h"
-#include "attention.h"
-#include "attention_backward.h"
-}  // namespace avx512
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
+#define CASCADE_KERNELS "../../../training/kernels/kernels.h"
+#include "../../operators/kernels/cpu/each_instruction_set.h"
 
 #include "rows.h"
 #include "coalesce.h"
-
-enum InstructionSet { PORTABLE = 0, AVX2 = 1, AVX512 = 2 };
-
-InstructionSet best() {
-#ifdef CASCADE_X86
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    return AVX512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
-#endif
-  return PORTABLE;
-}
-
-// Large arrays are fresh memory, and to have them page by page takes longer than to fill them.
-void want_large_pages(const void* memory, int64_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t PAGE = 4096, LARGE = 2 << 20;
-  const uintptr_t start = (reinterpret_cast<uintptr_t>(memory) + PAGE - 1) / PAGE * PAGE;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + static_cast<uintptr_t>(bytes)) / PAGE * PAGE;
-  if (end > start + 2 * LARGE) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
-#else
-  (void)memory, (void)bytes;
-#endif
-}
 
 // Calls work with the width as a constant where it is a usual one, and with 0 otherwise.
 template <class Work>
@@ -203,7 +118,7 @@ CASCADE_API int cascade_training_instruction_set() { return best(); }
 
 // Asks for large pages where nothing was written yet.
 CASCADE_API void cascade_large_pages(const void* memory, int64_t bytes) {
-  want_large_pages(memory, bytes);
+  want_large_pages(memory, bytes, LARGE_FROM);
 }
 
 // out [B, N, D], and the weights of each candidate's valid positions side by side, [B, N, L], if
@@ -213,8 +128,8 @@ CASCADE_API int cascade_attention(const float* history, const float* candidates,
                                   int64_t B, int64_t N, int64_t L, int64_t H, int64_t D,
                                   float* weights, float* out, int set, int threads) try {
   const Attention a{history, candidates, weight, values, mask, picks, B, N, L, H, D};
-  if (weights) want_large_pages(weights, B * N * L * 4);
-  want_large_pages(out, B * N * D * 4);
+  if (weights) want_large_pages(weights, B * N * L * 4, LARGE_FROM);
+  want_large_pages(out, B * N * D * 4, LARGE_FROM);
 #ifdef CASCADE_X86
   if (set == AVX512) return avx512::attention(a, weights, out, threads), 0;
   if (set == AVX2) return avx2::attention(a, weights, out, threads), 0;
@@ -232,8 +147,8 @@ CASCADE_API int cascade_attention_backward(
     float* weight_grad, float* values_grad, int set, int threads) try {
   const Attention a{history, candidates, weight, values, mask, picks, B, N, L, H, D};
   const Gradients to{history_grad, candidates_grad, weight_grad, values_grad};
-  want_large_pages(history_grad, B * L * H * 4);
-  want_large_pages(values_grad, B * L * D * 4);
+  want_large_pages(history_grad, B * L * H * 4, LARGE_FROM);
+  want_large_pages(values_grad, B * L * D * 4, LARGE_FROM);
 #ifdef CASCADE_X86
   if (set == AVX512) return avx512::attention_backward(a, weights, grad, to, threads), 0;
   if (set == AVX2) return avx2::attention_backward(a, weights, grad, to, threads), 0;
@@ -248,7 +163,7 @@ CASCADE_API void cascade_gather(const float* weight, const int32_t* rows, const 
                                 const int64_t* sizes, int64_t places, int64_t columns, int64_t width,
                                 float* out, int threads) {
   const Gather g{weight, rows, offsets, sizes, places, columns, width, out};
-  want_large_pages(out, places * columns * width * 4);
+  want_large_pages(out, places * columns * width * 4, LARGE_FROM);
   at_width(width, [&](auto constant) {
     in_chunks(places, threads, [&](int64_t first, int64_t last) {
       gather_chunk<decltype(constant)::value>(g, first, last);

@@ -1,7 +1,6 @@
 // Compiled kernels for float rows on the CPU, with a C interface.
 //
-// The instruction set is chosen when they run: the code in select.h, cross_entropy.h, rows.h,
-// threshold.h and joint.h is compiled once for each, on top of the simd_*.h of its name.
+// The instruction set is chosen when they run: what kernels.h names is compiled once for each.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -11,28 +10,12 @@
 #include <vector>
 
 #include "parallel.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define CASCADE_X86 1
-#include <immintrin.h>
-#endif
+#include "processor.h"
 
 namespace {
 
 constexpr double LN2 = 0.693147180559945309417;
-constexpr double LOG2E = 1.442695040888963407360;
-
-// 2^f for 0 <= f < 1, relative error below 8e-8 (weighted least squares, reweighted to minimax).
-constexpr float EXP2_0 = 0.9999999250670458f;
-constexpr float EXP2_1 = 0.6931530731374415f;
-constexpr float EXP2_2 = 0.24015361733005428f;
-constexpr float EXP2_3 = 0.05582631758807206f;
-constexpr float EXP2_4 = 0.008989340340041362f;
-constexpr float EXP2_5 = 0.0018775766705135882f;
+constexpr uintptr_t LARGE_FROM = 4;  // large pages of a gradient that are worth asking for
 
 // Floats in order as unsigned integers, and back. NaN has no place among them.
 inline uint32_t float_order(float x) {
@@ -99,77 +82,8 @@ struct Joint {
   }
 };
 
-// For each byte, the places of its bits, in order.
-#ifdef CASCADE_X86
-uint8_t COMPRESS_ORDER[256][8];
-const bool compress_order_made = [] {
-  for (int lanes = 0; lanes < 256; ++lanes)
-    for (int lane = 0, kept = 0; lane < 8; ++lane)
-      if (lanes >> lane & 1) COMPRESS_ORDER[lanes][kept++] = static_cast<uint8_t>(lane);
-  return true;
-}();
-#endif
-
-namespace portable {
-#include "simd_portable.h"
-#include "select.h"
-#include "cross_entropy.h"
-#include "rows.h"
-#include "threshold.h"
-#include "joint.h"
-}  // namespace portable
-
-#ifdef CASCADE_X86
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,popcnt"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,bmi,popcnt")
-#endif
-namespace avx2 {
-#include "simd_avx2.h"
-#include "select.h"
-#include "cross_entropy.h"
-#include "rows.h"
-#include "threshold.h"
-#include "joint.h"
-}  // namespace avx2
-#ifdef __clang__
-#pragma clang attribute pop
-#pragma clang attribute push( \
-    __attribute__((target("avx2,fma,bmi,popcnt,avx512f,avx512dq,avx512bw,avx512vl"))), \
-    apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,bmi,popcnt,avx512f,avx512dq,avx512bw,avx512vl")
-#endif
-namespace avx512 {
-#include "simd_avx512.h"
-#include "select.h"
-#include "cross_entropy.h"
-#include "rows.h"
-#include "threshold.h"
-#include "joint.h"
-}  // namespace avx512
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
-
-enum InstructionSet { PORTABLE = 0, AVX2 = 1, AVX512 = 2 };
-
-InstructionSet best() {
-#ifdef CASCADE_X86
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    return AVX512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
-#endif
-  return PORTABLE;
-}
+#define CASCADE_KERNELS "kernels.h"
+#include "each_instruction_set.h"
 
 std::vector<int64_t> count_entries(const uint8_t* valid, int64_t rows, int64_t n) {
   std::vector<int64_t> entries(static_cast<size_t>(rows));
@@ -180,18 +94,6 @@ std::vector<int64_t> count_entries(const uint8_t* valid, int64_t rows, int64_t n
     entries[static_cast<size_t>(b)] = count;
   }
   return entries;
-}
-
-// A large gradient is fresh memory, and to have it page by page takes longer than to compute it.
-void want_large_pages(float* memory, int64_t count) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t PAGE = 4096, LARGE = 2 << 20;
-  const uintptr_t start = (reinterpret_cast<uintptr_t>(memory) + PAGE - 1) / PAGE * PAGE;
-  const uintptr_t end = reinterpret_cast<uintptr_t>(memory + count) / PAGE * PAGE;
-  if (end > start + 4 * LARGE) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
-#else
-  (void)memory, (void)count;
-#endif
 }
 
 double total_weight(const Scores& scores, const float* weights) {
@@ -247,7 +149,7 @@ CASCADE_API int cascade_cross_entropy(const float* x, const uint8_t* labels, con
   if (valid) entries = count_entries(valid, rows, n);
   const Scores scores{x, valid, valid ? entries.data() : nullptr, ks, k, rows, n};
   const Loss loss{labels, weights, tau, total_weight(scores, weights), grad};
-  if (grad) want_large_pages(grad, rows * n);
+  if (grad) want_large_pages(grad, 4 * rows * n, LARGE_FROM);
 #ifdef CASCADE_X86
   if (set == AVX512) return avx512::cross_entropy(scores, loss, mean, threads);
   if (set == AVX2) return avx2::cross_entropy(scores, loss, mean, threads);
@@ -268,7 +170,7 @@ CASCADE_API int cascade_joint_cross_entropy(const float* const* x, const int64_t
   for (int64_t b = 0; b < rows; ++b)
     if (joint.counts(b))
       joint.total += static_cast<double>(joint.entries_of(b)) * (weights ? weights[b] : 1.0);
-  for (int t = 0; grad && t < stages; ++t) want_large_pages(grad[t], rows * n);
+  for (int t = 0; grad && t < stages; ++t) want_large_pages(grad[t], 4 * rows * n, LARGE_FROM);
 #ifdef CASCADE_X86
   if (set == AVX512) return avx512::joint_cross_entropy(joint, mean, threads);
   if (set == AVX2) return avx2::joint_cross_entropy(joint, mean, threads);
