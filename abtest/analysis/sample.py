@@ -25,6 +25,11 @@ class Sample(NamedTuple):
     covariate_denominator: Float64 | None = None
     """[U] The denominator before the first exposure."""
 
+    @property
+    def number_units(self) -> int:
+        """U."""
+        return len(self.numerator)
+
 
 class Values(NamedTuple):
     """Values of V events of U units, for a quantile clustered by unit."""

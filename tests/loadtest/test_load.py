@@ -204,12 +204,14 @@ def test_the_locustfile_serves_those_who_know_locust(server: ServerProcess) -> N
          "--think-s", "0.01", "--buying-share", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while any(answered(server).get(route, 0) < before.get(route, 0) + 5 for route in routes):
-        assert time.monotonic() < deadline
-        assert locust.poll() is None
-        time.sleep(0.2)
-    locust.terminate()
+    try:
+        deadline = time.monotonic() + 60
+        while any(answered(server).get(route, 0) < before.get(route, 0) + 5 for route in routes):
+            assert time.monotonic() < deadline
+            assert locust.poll() is None
+            time.sleep(0.2)
+    finally:
+        locust.terminate()
     code, _, errors = finish(locust)
     assert code == MET, errors
     for entry in ("recommend", "events", "interactions"):

@@ -87,7 +87,7 @@ Test = Callable[[NDArray[np.bool_], Int64], Looks]
 
 def _test(metric: Metric, taken: Sample | Values, number_looks: int) -> tuple[int, Test]:
     """Units of history, and the test of any split of them."""
-    units = taken.number_units if isinstance(taken, Values) else len(taken.numerator)
+    units = taken.number_units
     if units < FEWEST_HISTORY:
         raise AnalysisError(
             f"metric {metric.name}: history has {units} units, an A/A test needs at least "

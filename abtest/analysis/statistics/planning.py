@@ -119,11 +119,10 @@ def _check(power: float, alpha: float, variants: int) -> None:
 
 
 def _history(metric: Metric, taken: Sample | Values) -> Sample | _Quantile:
-    units = taken.number_units if isinstance(taken, Values) else len(taken.numerator)
-    if units < 2:
+    if taken.number_units < 2:
         raise AnalysisError(
-            f"metric {metric.name}: history has {units} units, a plan needs at least 2; take more "
-            "days"
+            f"metric {metric.name}: history has {taken.number_units} units, a plan needs at least "
+            "2; take more days"
         )
     if isinstance(taken, Values):
         return _quantile(metric, taken)

@@ -46,8 +46,8 @@ InstructionSet best() {
   return PORTABLE;
 }
 
-// Large arrays are fresh memory, and to have them page by page takes longer than to fill them. Asked
-// for is nothing of fewer large pages than `fewest`.
+// Large arrays are fresh memory, and to have them page by page takes longer than to fill them. Memory
+// of up to `fewest` large pages is left as it is.
 void want_large_pages(const void* memory, int64_t bytes, uintptr_t fewest) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t PAGE = 4096, LARGE = 2 << 20;
