@@ -144,6 +144,8 @@ def install(environment: Environment) -> None:
     """
     runner = environment.runner
     assert runner is not None
+    # A Ctrl-C can strike in any greenlet. It reaches the main one all the same, unprinted.
+    gevent.get_hub().NOT_ERROR += (KeyboardInterrupt,)
     orders: Queue[Order] = Queue()
 
     def take_order(msg: Any, **_: object) -> None:  # noqa: ANN401
